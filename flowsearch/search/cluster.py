@@ -1,0 +1,133 @@
+"""The machines: a Ray of our own on this computer, or a cluster that is there already.
+
+1. Our own Ray listens on this computer only as far as Ray lets us choose (its dashboard on 127.0.0.1), with the token
+   authentication that Ray switches on by itself; the token's file is made readable to its owner alone.
+2. The nodes of a cluster need Ray and torch. This package and what it imports in a worker travel with the job.
+3. A process that has started Ray already keeps it: it is used, and left running.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowsearch.errors import FlowsearchError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+"""Ray's own result files, snapshots, tables and signal handler off: the journal and the view take their place."""
+
+MODULES = ("flowsearch", "jaxtyping", "safetensors", "wadler_lindig", "zuko")
+"""What a worker imports beyond Ray, torch and what Ray itself depends on (NumPy, PyArrow, pydantic)."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where trials run.
+
+    Args:
+        concurrent: trials at once.
+        dashboard: address of Ray's dashboard, or None.
+    """
+
+    concurrent: int
+    dashboard: str | None
+
+
+@contextmanager
+def machines(address: str | None, resources: Any, trials: int) -> Iterator[Machines]:
+    """Start Ray or join a cluster, and leave nothing behind.
+
+    Args:
+        address: of a cluster, or None for a Ray of our own.
+        resources: `cpus_per_trial`, `gpus_per_trial` and `concurrent`, which None leaves to what fits.
+        trials: the most that can run at once.
+
+    Raises:
+        FlowsearchError: Ray does not start, the cluster cannot be reached, or not even one trial fits.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield Machines(fitting(ray.cluster_resources(), resources, trials, joined=False), None)
+        return
+    wanted = {} if address else own(resources, trials)
+    try:
+        try:
+            context = ray.init(address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **wanted or away())
+        except Exception as error:
+            where = f"Ray at {address}" if address else "Ray"
+            raise FlowsearchError(f"{where} did not answer: {_first_line(error)}") from error
+        _owner_only(Path.home() / ".ray" / "auth_token")
+        there = ray.cluster_resources()
+        url = context.dashboard_url
+        yield Machines(fitting(there, resources, trials, joined=address is not None), f"http://{url}" if url else None)
+    finally:
+        ray.shutdown()
+
+
+def own(resources: Any, trials: int) -> dict[str, Any]:
+    """How to start a Ray of our own: with no more processors than the trials can use."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = math.ceil((resources.concurrent or trials) * resources.cpus_per_trial)
+    has_dashboard = importlib.util.find_spec("aiohttp_cors") is not None
+    return {
+        "num_cpus": max(1, min(here, wanted)),
+        "include_dashboard": has_dashboard,
+        "dashboard_host": "127.0.0.1",
+    }
+
+
+def away() -> dict[str, Any]:
+    """How to join a cluster whose nodes do not have this package."""
+    found = [importlib.util.find_spec(name) for name in MODULES]
+    folders = [str(Path(spec.origin).parent) for spec in found if spec is not None and spec.origin is not None]
+    return {"runtime_env": {"py_modules": folders}}
+
+
+def fitting(there: dict[str, float], resources: Any, trials: int, *, joined: bool) -> int:
+    """Trials at once, given what a cluster has.
+
+    1. `resources.concurrent` is taken at its word on a cluster, which may grow; a Ray of our own cannot.
+
+    Raises:
+        FlowsearchError: no trial fits.
+    """
+    needs = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    fits = min(math.floor(there.get(kind, 0) / need + 1e-9) for kind, need in needs.items() if need)
+    concurrent = resources.concurrent
+    if joined and concurrent:
+        return min(int(concurrent), trials)
+    if fits < 1:
+        has = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in needs)
+        raise FlowsearchError(
+            f"resources: a trial needs {needs['CPU']:g} CPU and {needs['GPU']:g} GPU; there are {has}"
+            + ("; a cluster that grows needs resources.concurrent" if joined else "")
+        )
+    return min(fits, trials, concurrent or fits)
+
+
+def _owner_only(token: Path) -> None:
+    """Ray writes its token with the permissions of any file."""
+    if token.is_file() and token.stat().st_mode & 0o077:
+        token.chmod(0o600)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

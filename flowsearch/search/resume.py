@@ -1,0 +1,92 @@
+"""Resume: the journal replayed onto a fresh search, which then stands where the old one stood.
+
+The sampler is run again on the same history, so that its random numbers, its position in a sequence and its population are
+those of the interrupted search. If that does not give the recorded parameters (another version of Optuna, another order of
+things), the recorded parameters are taken as they are and the sampler goes on from a seed of its own: never from the seed it
+began with, which would draw the same configurations again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from flowsearch.search.asktell import AskTell, Verdict
+from flowsearch.search.space import Space
+from flowsearch.search.task import as_readings
+
+Event = Mapping[str, Any]
+
+
+class Differs(Exception):
+    """The sampler, run again, drew something other than what was recorded."""
+
+
+def sampler_seed(space: Space) -> int:
+    """The seed of a study's sampler: that of its trials."""
+    return int(space.tree["seed"])
+
+
+def replay(space: Space, events: Iterable[Event]) -> tuple[AskTell, dict[int, Verdict]]:
+    """The search that a journal tells of.
+
+    Args:
+        space: the study's, its number of trials perhaps raised since.
+        events: of the journal, in order.
+
+    Returns:
+        The search, and the verdicts on trials that were to stop but whose finish did not reach the journal.
+    """
+    events = list(events)
+    seed = sampler_seed(space)
+    try:
+        return _replayed(AskTell(space, seed), events, _redraw)
+    except Differs:
+        started = sum(event["event"] == "start" for event in events)
+        fresh = int(np.random.SeedSequence([seed, started]).generate_state(1)[0])
+        return _replayed(AskTell(space, fresh), events, _take)
+
+
+def unfinished(search: AskTell) -> list[int]:
+    """The trials that were handed out and have not ended."""
+    return [trial.number for trial in search.trials if trial.state == "RUNNING"]
+
+
+Start = Callable[[AskTell, Mapping[str, Any]], None]
+
+
+def _redraw(search: AskTell, params: Mapping[str, Any]) -> None:
+    trial = search.ask()
+    if trial is None or dict(trial.params) != dict(params):
+        raise Differs
+
+
+def _take(search: AskTell, params: Mapping[str, Any]) -> None:
+    search.ask(params)
+
+
+def _replayed(search: AskTell, events: Iterable[Event], start: Start) -> tuple[AskTell, dict[int, Verdict]]:
+    """1. A trial whose start line was damaged is a FAIL, so that the numbers after it stay what they are."""
+    verdicts: dict[int, Verdict] = {}
+    for event in events:
+        kind, number = event["event"], event.get("trial", -1)
+        if kind == "start":
+            while len(search.trials) < number:
+                start(search, {})
+                search.finish(len(search.trials) - 1, Verdict("FAIL", "its start is missing from the journal"))
+            if len(search.trials) == number:
+                start(search, event["params"])
+            search.trials[number].attempt = int(event["attempt"])
+        elif number >= len(search.trials) or (number >= 0 and search.trials[number].state != "RUNNING"):
+            continue
+        elif kind == "report":
+            readings = as_readings(event["readings"], event["epoch"])
+            verdict = search.report(number, event["epoch"], readings, float(event.get("seconds", 0)))
+            if verdict:
+                verdicts[number] = verdict
+        elif kind == "finish":
+            search.finish(number, Verdict(event["state"], event["reason"]))
+            verdicts.pop(number, None)
+    return search, verdicts

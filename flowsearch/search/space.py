@@ -1,0 +1,220 @@
+"""A space: every configuration that a study may try, read from a small YAML file.
+
+    space = load(Path("search_spaces/iaf.yaml"), ["search.trials=8"])
+    config = draw(space, trial)                 # with an Optuna trial, on the driver
+    config == rebuild(space, trial.params)      # from what was written down, anywhere
+
+A range (`{choice: [...]}`, `{int: [low, high]}`, `{uniform: [low, high]}`, `{log: [low, high]}`) may stand in place of
+any value of the five sections that make a trial. `load` refuses, in one line, whatever could fail later: it parses
+configurations in which every candidate of every range appears. Ranges are drawn define-by-run (Akiba et al., KDD 2019).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from optuna.trial import BaseTrial
+from pydantic import BaseModel, BeforeValidator, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from flowsearch.errors import SpaceError
+from flowsearch.search import bounded
+from flowsearch.search.compose import NAME, compose
+from flowsearch.search.overrides import override
+from flowsearch.search.pruning import PRUNERS
+from flowsearch.search.ranges import NULL, Given, Group, Parameters, Scalar, nodes
+from flowsearch.search.samplers import SAMPLERS
+from flowsearch.training.config import Component, In, Section, TrialConfig, explain, parse, plain
+
+S = TypeVar("S", bound=BaseModel)
+CORNERS, POINTS = 2_000, 100_000
+Label = Annotated[Scalar, BeforeValidator(lambda value: NULL if value is None else value)]
+
+
+class Search(Section):
+    """How configurations are chosen, and how many."""
+
+    trials: PositiveInt
+    seeds: PositiveInt
+    sampler: Annotated[Component, In(SAMPLERS)]
+    pruner: Annotated[Component, In(PRUNERS)] | None
+    first: list[dict[str, Label]]
+
+
+class Resources(Section):
+    """What a trial may use, and how many run at once."""
+
+    cpus_per_trial: PositiveFloat
+    gpus_per_trial: NonNegativeFloat
+    concurrent: PositiveInt | None
+
+
+TRIAL: dict[str, Any] = {
+    name: item.annotation if name != "seed" else None for name, item in TrialConfig.model_fields.items()
+}
+SCHEMA: dict[str, Any] = {"study": None, **TRIAL, "search": Search, "resources": Resources}
+"""What each top-level key holds, in order: a section, or None for a value."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A study's space, resolved and checked.
+
+    Args:
+        study: its name, which names its folder.
+        tree: `seed` and the five sections of a trial, ranges in place.
+        search: sampler, pruner and numbers of trials.
+        resources: what a trial may use.
+        file: where it was read from; it does not matter to equality.
+    """
+
+    study: str
+    tree: Mapping[str, Any]
+    search: Search
+    resources: Resources
+    file: str = field(compare=False)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Everything but the name, as plain data."""
+        return {**self.tree, "search": plain(self.search), "resources": plain(self.resources)}
+
+    @cached_property
+    def root(self) -> Group:
+        """The ranges of the five sections, and what is between them."""
+        return nodes({key: value for key, value in self.tree.items() if key != "seed"})
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all parameters, those of branches included, in file order."""
+        return list(dict.fromkeys(item.name for item in self.root.ranges()))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything but the study's name; the order of keys does not matter."""
+        return hashlib.sha256(bounded.canonical(self.resolved).encode()).hexdigest()
+
+    def text(self) -> str:
+        """YAML that `load` reads back to an equal space."""
+        return bounded.dump({"study": self.study} | self.resolved)
+
+
+def load(file: Path, overrides: Sequence[str] = ()) -> Space:
+    """Read a space file, apply overrides, and check every branch.
+
+    Args:
+        file: YAML, composed with the files that its `defaults` name.
+        overrides: `key=value`, in Hydra's grammar (see `flowsearch.search.overrides`).
+
+    Raises:
+        SpaceError: `file: dotted.path: value; what was expected`, or `file:line:column: ...` where it is no YAML.
+    """
+    sections = [key for key, section in SCHEMA.items() if section]
+    try:
+        tree = compose(file, sections, [key for key in SCHEMA if key not in sections])
+    except SpaceError as error:
+        raise SpaceError(one_line(str(error))) from error
+    try:
+        for text in overrides:
+            tree = override(tree, text, SCHEMA)
+        space = resolve(tree, file)
+        check(space)
+    except SpaceError as error:
+        raise SpaceError(one_line(f"{file}: {error}")) from error
+    return space
+
+
+def resolve(tree: Mapping[str, Any], file: Path) -> Space:
+    """The space that a composed tree spells, its branches not yet checked."""
+    missing = [key for key in SCHEMA if key not in tree and key != "study"]
+    if missing:
+        raise SpaceError(f"{missing[0]}: missing; expected it, or `defaults: [base, _self_]` at the top of the file")
+    return Space(
+        study=study_name(tree.get("study"), file),
+        tree={key: tree[key] for key in TRIAL},
+        search=section(Search, "search", tree),
+        resources=section(Resources, "resources", tree),
+        file=str(file),
+    )
+
+
+def study_name(given: Any, file: Path) -> str:
+    """The study's name: the file's own stem unless one is given."""
+    name = file.stem if given in (None, "???") else given
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        expected = "expected up to 64 letters, digits, '.', '_' or '-', a letter or digit first"
+        raise SpaceError(f"study: {name!r:.80}; {expected}")
+    return name
+
+
+def section(schema: type[S], name: str, tree: Mapping[str, Any]) -> S:
+    """A section that is not a trial's."""
+    try:
+        return schema.model_validate(tree[name])
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        context = first.get("ctx", {})
+        path = ".".join(map(str, (name, *first["loc"], *context.get("path", ()))))
+        shown = "" if first["type"] == "missing" else f" {context.get('value', first['input'])!r:.80};"
+        raise SpaceError(f"{path}:{shown} {explain(first, schema)}") from error
+
+
+def check(space: Space) -> None:
+    """Check every branch, and the configurations that are to be tried first.
+
+    Raises:
+        SpaceError: the first thing wrong.
+    """
+    corners = space.root.corners()
+    if len(corners) > CORNERS:
+        raise SpaceError(f"{len(corners)} candidates in all; expected at most {CORNERS}")
+    for corner in corners:
+        parse({"seed": space.tree["seed"], **corner})
+    for number, params in enumerate(space.search.first):
+        try:
+            rebuild(space, params)
+        except SpaceError as error:
+            raise SpaceError(f"search.first.{number}.{error}") from error
+
+
+def draw(space: Space, trial: BaseTrial) -> dict[str, Any]:
+    """The configuration that a trial's suggestions make: plain data, the seed not yet shifted for a replicate."""
+    return {"seed": space.tree["seed"], **space.root.draw(trial)}
+
+
+def rebuild(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that parameters make; `draw` with Optuna's `FixedTrial`, and strict.
+
+    Raises:
+        SpaceError: a parameter that is missing, out of its range, or of no range.
+    """
+    given = Given(params)
+    tree = {"seed": space.tree["seed"], **space.root.draw(given)}
+    given.refuse_unused(space.names)
+    return tree
+
+
+def grid(space: Space) -> list[Parameters]:
+    """Every parameter set of the space, once, in file order; the last range varies fastest.
+
+    Raises:
+        SpaceError: a continuous range, or more points than a list should hold.
+    """
+    points = size(space)
+    if points is not None and points > POINTS:
+        raise SpaceError(f"{space.file}: a grid of {points} points; expected at most {POINTS}")
+    return list(space.root.points())
+
+
+def size(space: Space) -> int | None:
+    """The number of points in the grid; None if a range is continuous."""
+    return space.root.size()
+
+
+def one_line(message: str) -> str:
+    """A message whose control characters (line breaks, escapes) are spelled out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message)

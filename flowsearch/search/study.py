@@ -1,0 +1,487 @@
+"""A study from its file to its tables: check everything, then search, then leave results that can be read and resumed.
+
+    run(Path("search_spaces/iaf.yaml"), ["search.trials=8"], results=Path("results"))
+
+The order matters. What a user can get wrong is found first, cheapest first: the space, then the study's folder, then the
+corpus. Only then does Ray start. From there on the journal is complete at every moment, so a study can be stopped in any
+way, and `resume=True` goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from flowsearch import text
+from flowsearch.errors import FlowsearchError, SpaceError, StudyError
+from flowsearch.results import Journal, Replay, compact, read
+from flowsearch.results.store import JOURNAL, write_atomically
+from flowsearch.search.asktell import AskTell, Trial
+from flowsearch.search.cluster import machines
+from flowsearch.search.recorder import Recorder
+from flowsearch.search.resume import replay, sampler_seed, unfinished
+from flowsearch.search.space import Space, grid, load, size
+from flowsearch.search.trainable import READINGS
+from flowsearch.search.view import Lines, Picture, View, number, spelled
+
+CORPUS_KEYS = ("corpus", "root", "vocabulary_size", "min_count", "max_words")
+"""Keys of `data` that say which corpus; the others say how it is read."""
+
+COMPACT_EVERY = 30.0
+"""Seconds between two Parquet snapshots of a running study, or twenty times what one takes."""
+
+SHOWN = 5
+"""Trials listed when a study ends."""
+
+
+def run(
+    file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    results: Path,
+    address: str | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    plain: bool = False,
+) -> int:
+    """Run the study that a space file describes.
+
+    Args:
+        file: the space.
+        overrides: `key=value`.
+        results: the folder that holds the study's.
+        address: of a Ray cluster; None starts Ray here.
+        resume: go on with a study that exists.
+        dry_run: say what would run, and start nothing.
+        plain: one line per event even on a terminal.
+
+    Returns:
+        0, 1 if no trial completed, 130 or 143 if a signal stopped it.
+
+    Raises:
+        BadInput: the space, the corpus or the study's name; before anything has started.
+        FlowsearchError: Ray or the disk gave up; the study can be resumed.
+    """
+    space = load(file, overrides)
+    folder = results.resolve() / space.study
+    console = Console(highlight=False, markup=False, emoji=False)
+    check_folder(folder, space, resume=resume)
+    corpus = load_corpus(space)
+    view = Lines(console)
+    for note in corpus.notes:
+        view.note(f"corpus {corpus.name}: {note}")
+    if dry_run:
+        for line in plan(space, corpus, folder):
+            view.note(line)
+        return 0
+    return run_space(space, folder=folder, corpus=corpus, address=address, resume=resume, plain=plain, console=console)
+
+
+def run_space(
+    space: Space,
+    *,
+    folder: Path,
+    corpus: text.Corpus | None = None,
+    address: str | None = None,
+    resume: bool = False,
+    plain: bool = True,
+    console: Console | None = None,
+    readings: str = READINGS,
+) -> int:
+    """Run a study whose space and corpus have been checked.
+
+    Args:
+        space: the space.
+        folder: of the study.
+        corpus: what its trials read; None if they need none.
+        address: as in `run`.
+        resume: as in `run`.
+        plain: as in `run`.
+        console: where to show what happens.
+        readings: `module:function`, what a trial runs in a worker (see `flowsearch.search.trainable`).
+
+    Returns:
+        As `run`.
+
+    Raises:
+        StudyError: another driver has the study.
+        FlowsearchError: as `run`.
+    """
+    console = console or Console(highlight=False, markup=False, emoji=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder), Signals() as signals:
+        done = read(folder / JOURNAL) if resume else Replay([], 0, [])
+        search, verdicts = replay(space, done.events)
+        check_corpus(corpus, done.events, folder)
+        view = Picture(console, search) if console.is_terminal and not plain else Lines(console)
+        if done.damaged:
+            view.note(f"{folder / JOURNAL}: {len(done.damaged)} damaged line(s) skipped")
+        write_atomically(folder / "space.yaml", described(space).encode())
+        with Journal(folder / JOURNAL) as journal:
+            journal.append({"event": "study", **facts(space, corpus)})
+            pending = [trial for trial in unfinished(search) if trial not in verdicts]
+            recorder = Recorder(search, journal, folder, view, pending)
+            for trial, verdict in verdicts.items():
+                recorder.finish(trial, verdict)
+            left = search.total - len(search.trials) + len(pending)
+            if not left:
+                view.note(f"{space.study}: all {search.total} trials have finished; more: search.trials=N --resume")
+            else:
+                searched(recorder, view, signals, corpus, readings, address, left)
+        compact(folder)
+    return concluded(search, folder, signals, console)
+
+
+def searched(
+    recorder: Recorder,
+    view: View,
+    signals: Signals,
+    corpus: text.Corpus | None,
+    readings: str,
+    address: str | None,
+    left: int,
+) -> None:
+    """Start Ray, run every trial that is left, stop Ray.
+
+    Raises:
+        FlowsearchError: Ray or the disk gave up.
+    """
+    space, folder = recorder.asktell.space, recorder.folder
+    with machines(address, space.resources, left) as there:
+        signals.install()  # Ray has put its own handlers in place
+        if there.dashboard:
+            view.note(f"Ray dashboard: {there.dashboard} (its token: ray get-auth-token)")
+        try:
+            with view:
+                tune(recorder, view, signals, corpus, readings, there.concurrent)
+        except Exception as error:
+            if recorder.error:
+                raise recorder.error from error
+            (folder / "error.txt").write_text(traceback.format_exc())
+            raise FlowsearchError(
+                f"the search stopped: {_last_line(error)} ({folder / 'error.txt'}); --resume goes on"
+            ) from error
+        finally:
+            shutil.rmtree(folder / "_ray", ignore_errors=True)
+
+
+def tune(
+    recorder: Recorder, view: View, signals: Signals, corpus: text.Corpus | None, readings: str, concurrent: int
+) -> None:
+    """Ray Tune, told to do what it does well: place trials on machines, one after another in the same actors."""
+    from ray import tune as ray_tune
+
+    from flowsearch.search.scheduler import RecordingScheduler
+    from flowsearch.search.searcher import StudySearcher
+    from flowsearch.search.trainable import TrialActor
+    from flowsearch.search.tuning import Heartbeat, Stop
+
+    space, folder = recorder.asktell.space, recorder.folder
+    resources = space.resources
+    shared = {"readings": readings, "threads": max(1, int(resources.cpus_per_trial))}
+    if corpus is not None:
+        shared["corpus"] = text.to_arrow(corpus)
+    actor = ray_tune.with_resources(
+        ray_tune.with_parameters(TrialActor, **shared),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+    )
+    ray_tune.Tuner(
+        actor,
+        tune_config=ray_tune.TuneConfig(
+            search_alg=StudySearcher(recorder),
+            scheduler=RecordingScheduler(recorder),
+            num_samples=-1,
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["task"].name,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=ray_tune.RunConfig(
+            name=space.study,
+            storage_path=str(folder / "_ray"),
+            stop=Stop(signals),
+            callbacks=[Heartbeat([view.tick, Snapshots(folder)])],
+            checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    ).fit()
+
+
+class Snapshots:
+    """Writes the study's Parquet files now and then, so that others can read it quickly while it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._due = time.monotonic() + COMPACT_EVERY
+
+    def __call__(self) -> None:
+        """Write them if it is time."""
+        began = time.monotonic()
+        if began >= self._due:
+            compact(self._folder)
+            took = time.monotonic() - began
+            self._due = began + took + max(COMPACT_EVERY, 20 * took)
+
+
+class Signals:
+    """SIGINT and SIGTERM, from `with` until the end of the block: the first asks the search to stop, the second insists.
+
+    1. Trials that were running stay unfinished in the journal, so that they go on when the study is resumed.
+    2. Outside the main thread Python allows no handlers, and signals do what they do there.
+    """
+
+    NAMES = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        self._before = {name: signal.getsignal(name) for name in self.NAMES}
+        self.install()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, handler in self._before.items():
+            with suppress(ValueError):
+                signal.signal(name, handler)
+
+    def install(self) -> None:
+        """Put the handlers in place, again."""
+        if threading.current_thread() is threading.main_thread():
+            for name in self.NAMES:
+                signal.signal(name, self._on_signal)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signum
+
+
+def check_folder(folder: Path, space: Space, *, resume: bool) -> None:
+    """Refuse to overwrite a study, to resume one that is not there, or to resume it with another space.
+
+    Raises:
+        StudyError: with what to do instead.
+    """
+    exists = (folder / JOURNAL).exists()
+    if exists and not resume:
+        raise StudyError(f"{folder}: this study exists; --resume goes on with it, study=NAME starts another")
+    if not resume:
+        return
+    if not exists:
+        raise StudyError(f"{folder}: no study to resume; without --resume it starts")
+    change = first_difference(comparable(load(folder / "space.yaml")), comparable(space))
+    if change:
+        path, before, now = change
+        raise StudyError(
+            f"{folder}: its space has changed: {path} was {before!r:.80} and is {now!r:.80}; "
+            "only search.trials and resources may change, study=NAME starts another"
+        )
+
+
+def comparable(space: Space) -> dict[str, Any]:
+    """What must not change between a study and its resumption, by dotted path: all but its length and its machines.
+
+    1. Ending a study earlier or later changes none of the trials that it has run.
+    """
+    found = dict(flattened(space.resolved))
+    return {path: value for path, value in found.items() if path != "search.trials" and not path.startswith("resources")}
+
+
+def flattened(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree by dotted path; lists are leaves.
+
+    >>> dict(flattened({"a": {"b": 1}, "c": [2]}))
+    {'a.b': 1, 'c': [2]}
+    """
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flattened(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+class Change(NamedTuple):
+    """A path whose value is not what it was."""
+
+    path: str
+    before: Any
+    now: Any
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Change | None:
+    """The first path that two flat trees do not agree on.
+
+    >>> first_difference({"a": 1, "b": 2}, {"a": 1, "b": 3})
+    Change(path='b', before=2, now=3)
+    """
+    for path in dict.fromkeys((*before, *now)):
+        if (path in before) != (path in now) or before.get(path) != now.get(path):
+            return Change(path, before.get(path), now.get(path))
+    return None
+
+
+def load_corpus(space: Space) -> text.Corpus:
+    """The one corpus of a study.
+
+    Raises:
+        SpaceError: the corpus is a range; ELBOs of different corpora cannot be compared.
+        CorpusError: it cannot be loaded.
+    """
+    chosen = {f"data.{key}" for key in CORPUS_KEYS}
+    for name in space.names:
+        if any(name == key or name.startswith(f"{key}.") for key in chosen):
+            raise SpaceError(f"{space.file}: {name}: a range; expected one corpus per study")
+    choice, *options = (space.tree["data"][key] for key in CORPUS_KEYS)
+    return text.load(choice, **dict(zip(CORPUS_KEYS[1:], options, strict=True)))
+
+
+def check_corpus(corpus: text.Corpus | None, events: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Refuse to go on with other data.
+
+    Raises:
+        StudyError: the corpus is not the one that the study began with.
+    """
+    before = next((event.get("corpus_checksum") for event in events if event["event"] == "study"), None)
+    if corpus is not None and before is not None and corpus.checksum != before:
+        raise StudyError(f"{folder}: corpus {corpus.name} has changed since the study began; study=NAME starts another")
+
+
+def facts(space: Space, corpus: text.Corpus | None) -> dict[str, Any]:
+    """What the journal says of a study as a whole."""
+    known: dict[str, Any] = {"space_hash": space.hash, **provenance(space)}
+    if corpus is not None:
+        known |= {
+            "corpus": corpus.name,
+            "corpus_checksum": corpus.checksum,
+            "vocabulary_size": len(corpus.vocabulary),
+            "tokens_per_document": corpus.splits["test"].tokens_per_document,
+            **{name: value for name, value in corpus.facts.items() if name == "entropy"},
+        }
+    return known
+
+
+def provenance(space: Space) -> dict[str, Any]:
+    """Where a result comes from: seed, versions, commit, machine."""
+    return {
+        "seed": sampler_seed(space),
+        "versions": {name: version(name) for name in ("flowsearch", "optuna", "ray", "torch")},
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of this package's source, `-dirty` if it was changed since; None outside a checkout."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        inside = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10)
+        head = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.decode().strip() or None if inside.returncode == head.returncode == 0 else None
+
+
+def described(space: Space) -> str:
+    """`space.yaml`: the space as it is run, and where it comes from in comment lines above."""
+    lines = [f"# space_hash: {space.hash}"]
+    lines += [f"# {name}: {value}" for name, value in flattened(provenance(space))]
+    return "\n".join([*lines, space.text()])
+
+
+def plan(space: Space, corpus: text.Corpus, folder: Path) -> Iterator[str]:
+    """What a study would do, in lines."""
+    search = AskTell(space, sampler_seed(space))
+    points = size(space)
+    pruner = space.search.pruner.name if space.search.pruner else "no pruner"
+    per_document = corpus.splits["test"].tokens_per_document
+    documents = ", ".join(f"{len(split)} {name}" for name, split in corpus.splits.items())
+    resources = space.resources
+    yield f"study {space.study}, in {folder}"
+    yield f"space {space.hash[:12]}: {len(space.names)} parameters, " + (
+        "continuous" if points is None else f"{points} points"
+    )
+    yield from (f"  {name}" for name in space.names)
+    yield (
+        f"{search.total} trials: {search.configurations} configurations, {space.search.seeds} seed(s) each; "
+        f"sampler {space.search.sampler.name}, {pruner}; {len(space.search.first)} given"
+    )
+    yield (
+        f"corpus {corpus.name}: {documents} documents, {len(corpus.vocabulary)} words, "
+        f"{per_document:.4f} tokens per test document"
+    )
+    yield (
+        f"resources: {resources.cpus_per_trial:g} CPU and {resources.gpus_per_trial:g} GPU per trial, "
+        + (f"{resources.concurrent} at once" if resources.concurrent else "as many at once as fit")
+    )
+    yield "dry run: nothing was started"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only driver of a study; the lock goes when its process does, however it ends.
+
+    Raises:
+        StudyError: another one has it, named by process and machine.
+    """
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise StudyError(f"{folder}: already running in {holder}; flowsearch status shows it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def concluded(search: AskTell, folder: Path, signals: Signals, console: Console) -> int:
+    """Say how a study ended, and give the exit code."""
+    lines = Lines(console)
+    count = Counter(trial.state for trial in search.trials)
+    done = sum(count[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
+    states = ", ".join(f"{count[state]} {state}" for state in ("COMPLETE", "PRUNED", "FAIL") if count[state])
+    lines.note(f"{search.space.study}: {done} of {search.total} trials ended" + (f" ({states})" if states else ""))
+    for trial in best(search.trials):
+        lines.note(f"  trial {trial.number}  {trial.label}  {spelled(trial.best)}  epoch {trial.best_epoch}")
+    lines.note(f"results in {folder}")
+    if signals.received is not None:
+        lines.note(f"stopped by {signal.Signals(signals.received).name}; --resume goes on")
+        return 128 + signals.received
+    if not count["COMPLETE"]:
+        reasons = Counter(trial.reason for trial in search.trials if trial.state == "FAIL").most_common(1)
+        lines.note("no trial completed" + "".join(f"; {times} failed with: {reason}" for reason, times in reasons))
+        return 1
+    return 0
+
+
+def best(trials: Sequence[Trial]) -> list[Trial]:
+    """The completed trials with the highest ELBO, best first."""
+    completed = [trial for trial in trials if trial.state == "COMPLETE"]
+    return sorted(completed, key=lambda trial: -(trial.value or 0.0))[:SHOWN]
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__

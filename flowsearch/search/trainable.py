@@ -1,0 +1,107 @@
+"""A trial inside a Ray actor: an iterator over epochs, one epoch per call.
+
+The actor knows nothing of the search. It is given a task, steps through `readings(config, directory=..., corpus=...)`, and
+says how that ended. An actor outlives its trial (starting one costs seconds, most of it importing torch), and the next
+trial builds everything anew, so it cannot tell a used actor from a fresh one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Trainable
+
+from flowsearch.errors import Diverged
+from flowsearch.results import Reading
+from flowsearch.search.task import Crash, Task, as_rows
+
+READINGS = "flowsearch.training.trial:readings"
+"""Where a study's trials come from: `module:function`, imported in the worker only."""
+
+Readings = Callable[..., Iterator[list[Reading]]]
+
+
+class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
+    """Trains one trial after another.
+
+    1. A trial that diverges or runs out of memory ends as FAIL; the actor goes on with the next.
+    2. Any other exception ends the actor too, because it may have left the process or its device in any state.
+    """
+
+    def setup(self, config: dict[str, Any], *, readings: str = READINGS, threads: int = 1, corpus: Any = None) -> None:
+        """What is the same for all trials: where they come from, the threads they may use, the corpus."""
+        self._source, self._threads, self._table = readings, threads, corpus
+        self._readings: Readings | None = None
+        self._corpus: Any = None
+        self._epochs: Iterator[list[Reading]] | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take a new task and let go of everything that the last one held."""
+        self.cleanup()
+        self._task: Task = new_config["task"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; the result is its readings, or how the trial ended."""
+        began = time.perf_counter()
+        try:
+            readings = next(self._iterator())
+        except StopIteration:
+            return ended("COMPLETE")
+        except Diverged as error:
+            return ended("FAIL", str(error))
+        except MemoryError:
+            return ended("FAIL", "out of memory", traceback.format_exc())
+        except Exception as error:
+            summary = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+            raise Crash(summary, traceback.format_exc()) from None
+        seconds = time.perf_counter() - began
+        return {"epoch": readings[0].epoch, "readings": as_rows(readings), "seconds": seconds}
+
+    def cleanup(self) -> None:
+        """Close the iterator, which frees the model."""
+        close = getattr(self._epochs, "close", None)
+        if close is not None:
+            close()
+        self._epochs = None
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing for Ray to keep: a trial's checkpoint lies in its own folder."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing to load: see `save_checkpoint`."""
+
+    def _iterator(self) -> Iterator[list[Reading]]:
+        if self._epochs is None:
+            self._prepare()
+            directory = Path(self._task.directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            assert self._readings is not None
+            self._epochs = iter(self._readings(self._task.config, directory=directory, corpus=self._corpus))
+        return self._epochs
+
+    def _prepare(self) -> None:
+        """Import torch and map the corpus, once per actor and not before there is something to train."""
+        if self._readings is not None:
+            return
+        import torch
+
+        torch.set_num_threads(self._threads)
+        module, _, name = self._source.partition(":")
+        if self._table is not None:
+            from flowsearch.text import from_arrow
+
+            self._corpus = from_arrow(self._table)
+        self._readings = getattr(importlib.import_module(module), name)
+
+
+def ended(state: str, reason: str | None = None, trace: str | None = None) -> dict[str, Any]:
+    """The last result of a trial: it carries no readings, because Ray hands it to the searcher alone."""
+    return {"done": True, "state": state, "reason": reason, "trace": trace}
