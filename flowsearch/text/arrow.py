@@ -1,6 +1,6 @@
 """A corpus as one Arrow table: it travels between processes and comes from a memory-mapped file without being copied.
 
-One row per split, its arrays as list cells; the vocabulary and what is said of the corpus are schema metadata, and so is
+One row per split, its arrays as list cells; the vocabulary and what is said of the corpus are schema metadata, as is
 the corpus' checksum, which is verified whenever a table becomes a corpus again.
 """
 

@@ -80,14 +80,16 @@ class Grammar:
     def zipf(self) -> Floats:
         """log weight of each word before z has a say: -log of its rank in its slot [V]."""
         rank = np.arange(len(self.words)) - self.starts[self.slot_of_word] + 1
-        return np.negative(np.log(rank))
+        weight: Floats = -np.log(rank)
+        return weight
 
     @cached_property
     def transition(self) -> Floats:
         """Probability of each move [S + 1, S + 1]; the edge is the last row (beginning) and the last column (end)."""
         places = [*self.slots, EDGE]
         table = np.array([[self.moves[here].get(there, 0.0) for there in places] for here in places])
-        assert np.allclose(table.sum(1), 1.0) and table[-1, -1] == 0.0
+        assert np.allclose(table.sum(1), 1.0)
+        assert table[-1, -1] == 0.0
         return table
 
     @cached_property
@@ -264,8 +266,10 @@ class Language:
     def log_words(self, phi: Floats) -> tuple[Floats, Floats]:
         """log p(word | its slot, z) [G, V] for each phi [G, features], and the slots' log normalisers [G, S]."""
         scores = self.grammar.zipf + phi @ self.loadings.T
-        normaliser = np.logaddexp.reduceat(scores, self.grammar.starts, axis=1)
-        return scores - normaliser[:, self.grammar.slot_of_word], normaliser
+        starts, slot = self.grammar.starts, self.grammar.slot_of_word
+        top = np.maximum.reduceat(scores, starts, axis=1)
+        normaliser = top + np.log(np.add.reduceat(np.exp(scores - top[:, slot]), starts, axis=1))
+        return scores - normaliser[:, slot], normaliser
 
     def _statistics(self, split: Split) -> tuple[Floats, Floats]:
         """What a document says about z [N, features + S], and its part of log p(x | z) that z does not enter [N].

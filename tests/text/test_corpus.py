@@ -173,9 +173,9 @@ def test_damage_is_never_silent(tmp_path: Path) -> None:
             assert same(read(path), TOY)
     for content in (b"", good[:100], b"text\n"):
         path.write_bytes(content)
-        with pytest.raises(CorpusError, match="corpus.arrow"):
+        with pytest.raises(CorpusError, match=r"corpus\.arrow"):
             read(path)
-    with pytest.raises(CorpusError, match="missing.arrow"):
+    with pytest.raises(CorpusError, match=r"missing\.arrow"):
         read(tmp_path / "missing.arrow")
     with pytest.raises(CorpusError, match="not a table of a corpus"):
         from_arrow(pa.table({"split": ["train"]}))
