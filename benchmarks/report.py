@@ -1,4 +1,4 @@
-"""How long `flowsearch --help`, `report` and `status` take on a study of 1,000 trials x 30 epochs x 3 splits, process start included.
+"""How long `--help`, `report` and `status` take on 1,000 trials x 30 epochs x 3 splits, process start included.
 
 The bare interpreter and the report's own imports are timed in the same run: they are the floor that no report can go
 below. Usage: python benchmarks/report.py [--trials 1000] [--epochs 30] [--runs 7]
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from flowsearch.results import SPLITS, compact
@@ -35,7 +35,9 @@ def write_study(folder: Path, trials: int, epochs: int) -> None:
             file.write(encode(start))
             for epoch in range(1, epochs + 1):
                 readings = [{"split": split, "values": reading(chance)} for split in SPLITS]
-                file.write(encode({"event": "report", "time": 1.0, "trial": trial, "epoch": epoch, "readings": readings}))
+                file.write(
+                    encode({"event": "report", "time": 1.0, "trial": trial, "epoch": epoch, "readings": readings})
+                )
             state = "PRUNED" if trial % 3 else "COMPLETE"
             file.write(encode({"event": "finish", "time": 2.0, "trial": trial, "state": state, "seconds": 60.0}))
 
@@ -67,9 +69,10 @@ def main() -> None:
         folder = Path(results) / "bench"
         write_study(folder, chosen.trials, chosen.epochs)
         run = [sys.executable, "-m", "flowsearch"]
-        show: Callable[[str, Sequence[str]], None] = lambda name, command: print(
-            f"{name:34}{timed(command, chosen.runs)}", flush=True
-        )
+
+        def show(name: str, command: Sequence[str]) -> None:
+            print(f"{name:34}{timed(command, chosen.runs)}", flush=True)
+
         show("interpreter", [sys.executable, "-c", ""])
         show("imports alone", [sys.executable, "-c", IMPORTS])
         show("--help", [*run, "--help"])

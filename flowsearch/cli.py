@@ -73,7 +73,7 @@ def complain(message: str) -> None:
 
     line = f"flowsearch: {plain(message)}"
     is_red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    print(f"\x1b[31m{line}\x1b[0m" if is_red else line, file=sys.stderr)
+    typer.echo(f"\x1b[31m{line}\x1b[0m" if is_red else line, err=True)
 
 
 def _version(wanted: bool) -> None:
@@ -82,9 +82,9 @@ def _version(wanted: bool) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        print(f"flowsearch {version('flowsearch')}")
+        typer.echo(f"flowsearch {version('flowsearch')}")
     except PackageNotFoundError:
-        print("flowsearch, not installed")
+        typer.echo("flowsearch, not installed")
     raise typer.Exit
 
 
@@ -137,7 +137,7 @@ def report(
     from flowsearch.report import report as report_
 
     tables, notes = report_(results, studies or [], split=split, by=by or [], everything=everything)
-    print(FORMATS[style](tables))
+    typer.echo(FORMATS[style](tables))
     _finish(notes)
 
 
@@ -155,7 +155,7 @@ def status(
     found = [status_(folder) for folder in folders(results, [study] if study else [])]
     now = time.time()
     tables = [running(one, now) for one in found] if study else [overview(found, now)]
-    print(FORMATS["table"](tables))
+    typer.echo(FORMATS["table"](tables))
     _finish([note for one in found for note in one.study.notes])
 
 
@@ -170,9 +170,8 @@ def data(
     from flowsearch import text
     from flowsearch.report import FORMATS, corpus_table
 
-    options = {"root": root, "vocabulary_size": vocabulary_size, "min_count": min_count, "max_words": None}
-    tables = [corpus_table(text.summary(text.load(name, **options))) for name in names]
-    print(FORMATS["table"](tables))
+    corpora = [text.load(name, root=root, vocabulary_size=vocabulary_size, min_count=min_count) for name in names]
+    typer.echo(FORMATS["table"]([corpus_table(text.summary(corpus)) for corpus in corpora]))
 
 
 def _finish(notes: list[str]) -> None:

@@ -1,13 +1,13 @@
 """Everything flowsearch raises on purpose, and the exit code each one ends a command with.
 
-    FlowsearchError          1  the study could not finish
-    ├── BadInput             2  what the user gave: where, which value, what was expected
-    │   ├── SpaceError       2  a search space or an override
-    │   ├── CorpusError      2  a corpus or one of its files
-    │   └── StudyError       2  a study that exists, or does not
-    ├── Damaged              3  a result that cannot be read; whatever is good is still shown
-    ├── Diverged             -  a trial whose loss or gradient is no longer finite: that trial FAILs
-    └── Intractable          -  a quantity that this distribution or flow cannot compute
+FlowsearchError          1  the study could not finish
+├── BadInput             2  what the user gave: where, which value, what was expected
+│   ├── SpaceError       2  a search space or an override
+│   ├── CorpusError      2  a corpus or one of its files
+│   └── StudyError       2  a study that exists, or does not
+├── Damaged              3  a result that cannot be read; whatever is good is still shown
+├── Diverged             -  a trial whose loss or gradient is no longer finite: that trial FAILs
+└── Intractable          -  a quantity that this distribution or flow cannot compute
 """
 
 from __future__ import annotations

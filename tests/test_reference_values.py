@@ -74,7 +74,9 @@ def noise(values: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> np.
 
 
 def agrees(ours: torch.Tensor | float, theirs: np.ndarray) -> None:
-    np.testing.assert_allclose(np.asarray(ours.detach() if isinstance(ours, torch.Tensor) else ours), theirs, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        np.asarray(ours.detach() if isinstance(ours, torch.Tensor) else ours), theirs, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_encoder_statistics_and_kl(vae: VAE, batch: Batch, values: dict[str, np.ndarray]) -> None:

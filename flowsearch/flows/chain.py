@@ -1,7 +1,7 @@
 """A chain of k flow steps, one after another, with the order of the dimensions reversed between them.
 
 The reversal is Kingma et al.'s (2016, section 4): an autoregressive step cannot move the first dimension by the last
-one, the next step can. Reversing on the way in and out leaves the identity an identity and every log-determinant as it is.
+one, the next step can. Reversing on the way in and on the way out keeps identity and log-determinants as they are.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class IAF(Flow):
     2. s is bounded smoothly to (-5, 5), for a chain of steps overflows otherwise; near 0 it is the network's output.
     3. The last layer starts at zero: the identity at initialisation. Kingma's gate, sigmoid(s + 2), is not.
     4. The inverse takes D passes.
+    5. Without a context the MADE sees a constant in its place, so that D = 1 leaves it something to see.
 
     Args:
         latent_size: D.
@@ -41,7 +42,7 @@ class IAF(Flow):
     def __init__(self, latent_size: int, context_size: int, *, hidden: PositiveInt = 320) -> None:
         super().__init__(latent_size, context_size)
         before = torch.ones(latent_size, latent_size).tril(-1).bool()
-        sees = torch.cat([before, torch.ones(latent_size, context_size, dtype=torch.bool)], dim=1)
+        sees = torch.cat([before, torch.ones(latent_size, context_size or 1, dtype=torch.bool)], dim=1)
         self.made = MaskedMLP(sees.repeat(2, 1), hidden_features=(hidden,), activation=nn.ELU)
         nn.init.zeros_(self.made[-1].weight)
         nn.init.zeros_(self.made[-1].bias)
@@ -50,7 +51,8 @@ class IAF(Flow):
         self, z: Float[Tensor, "*n B D"], h: Float[Tensor, "B H"]
     ) -> tuple[Float[Tensor, "*n B D"], Float[Tensor, "*n B D"]]:
         """mu and s of every dimension, given those before it."""
-        context = h[..., : self.context_size].expand(*z.shape[:-1], self.context_size)
+        known = h[..., : self.context_size] if self.context_size else z.new_ones(1)
+        context = known.expand(*z.shape[:-1], -1)
         shift, raw = self.made(torch.cat([z, context], dim=-1)).chunk(2, dim=-1)
         return shift, LOG_SCALE_BOUND * torch.tanh(raw / LOG_SCALE_BOUND)
 

@@ -16,7 +16,9 @@ from flowsearch.flows._base import Conditioner, Flow
 
 
 class Radial(Flow):
-    """z' = z + beta (z - z0) / (alpha + r), r = |z - z0|; ladj = (D - 1) log(1 + beta/(alpha + r)) + log(1 + alpha beta/(alpha + r)^2).
+    """z' = z + beta (z - z0) / (alpha + r), with r = |z - z0|.
+
+    ladj = (D - 1) log(1 + beta / (alpha + r)) + log(1 + alpha beta / (alpha + r)^2).
 
     1. alpha > 0 and beta >= -alpha make the step invertible: beta = alpha (softplus(beta_raw + c) - 1).
     2. c = log(e - 1) is ours: beta_raw = 0 then gives beta = 0, the identity at initialisation.

@@ -1,4 +1,4 @@
-"""One pass over a split serves every metric: what it leaves behind is a row per document, and metrics are functions of it.
+"""One pass over a split serves every metric: it leaves a row per document, and metrics are functions of the rows.
 
 The pass has its own seed, so the same model measured twice gives the same numbers, and two models see the same noise.
 """
@@ -6,7 +6,7 @@ The pass has its own seed, so the same model measured twice gives the same numbe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -75,7 +75,7 @@ def evaluate(
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     order = columns[0].argsort()
     documents = [column[order].double() if column.is_floating_point() else column[order] for column in columns[1:]]
-    return Evaluation(*documents, true_log_probability=true_log_probability)
+    return replace(Evaluation(*documents), true_log_probability=true_log_probability)
 
 
 @torch.no_grad()
@@ -89,6 +89,7 @@ class EncoderOnly(VAE):
 
     def __init__(self, vae: VAE) -> None:
         super().__init__(vae.encoder, vae.posterior, vae.prior, vae.decoder, bf16=vae.bf16)
+        self.training = vae.training
 
     def decode(self, z: Float[Tensor, "n B D"], batch: Batch) -> Float[Tensor, "n B"]:
         return z.new_zeros(z.shape[:2])

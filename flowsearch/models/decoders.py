@@ -75,10 +75,10 @@ class LSTMDecoder(Decoder):
 
     def forward(self, z: Float[Tensor, "n B D"], batch: Batch) -> Float[Tensor, "n B"]:
         samples, documents = z.shape[:2]
-        flat = z.reshape(samples * documents, self.latent_size)
-        inputs = self.dropout(self.embed(batch.inputs.t())).repeat(1, samples, 1)
-        steps = len(inputs)
-        outputs, _ = self.lstm(torch.cat([inputs, flat.expand(steps, -1, -1)], dim=-1), self.first_state(flat))
+        words = self.dropout(self.embed(batch.inputs.t())).unsqueeze(1)
+        both = [words.expand(-1, samples, -1, -1), z.expand(len(words), -1, -1, -1)]
+        first = self.first_state(z.reshape(samples * documents, self.latent_size))
+        outputs, _ = self.lstm(torch.cat(both, dim=-1).flatten(1, 2), first)
         targets = batch.targets.t().repeat(1, samples)
         mask = batch.mask.t().repeat(1, samples) if batch.padded else None
         scores = log_likelihood(self.dropout(outputs), self.words.weight, targets, mask)

@@ -114,4 +114,7 @@ def by(flow: type[Flow]) -> Callable[..., Posterior]:
     return posterior
 
 
-POSTERIORS: dict[str, Callable[..., Posterior]] = {"Gaussian": Gaussian, **{name: by(flow) for name, flow in FLOWS.items()}}
+POSTERIORS: dict[str, Callable[..., Posterior]] = {
+    "Gaussian": Gaussian,
+    **{name: by(flow) for name, flow in FLOWS.items()},
+}

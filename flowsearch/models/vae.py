@@ -1,4 +1,4 @@
-"""A text VAE: p(x, z) = p(z) p(x|z) with an amortised posterior q(z|x) (Kingma & Welling, 2013; Bowman et al., 2015)."""
+"""A text VAE: p(x, z) = p(z) p(x|z) with an amortised posterior q(z|x) (Kingma & Welling, 2013)."""
 
 from __future__ import annotations
 

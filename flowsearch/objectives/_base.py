@@ -1,4 +1,4 @@
-"""What descends, and in which order: an objective gives phases, a phase moves some modules until its stop says enough."""
+"""What descends, and in which order: phases, each moving some modules until its stop says enough."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-History = Sequence[tuple[float, int]]
-"""(summed loss in nats, tokens) of every repetition of a phase so far."""
+History = Sequence[tuple[Any, int]]
+"""(summed loss in nats, a float or a scalar tensor; tokens) of every repetition of a phase so far."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ def plateau(window: int) -> Stop:
     1. It is asked at whole windows only, so the phase lasts two windows at least.
     """
 
-    def per_token(history: History) -> float:
+    def per_token(history: History) -> Any:
         return sum(loss for loss, _ in history) / sum(tokens for _, tokens in history)
 
     def enough(history: History) -> bool:
         if len(history) % window or len(history) < 2 * window:
             return False
-        return per_token(history[-window:]) > per_token(history[-2 * window : -window])
+        return bool(per_token(history[-window:]) > per_token(history[-2 * window : -window]))
 
     return Stop(enough)

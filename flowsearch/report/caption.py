@@ -24,7 +24,7 @@ def caption(study: Study, split: str, shown: Sequence[Configuration], *, has_bes
         _data(study, split),
         f"Bound: ELBO at KL weight 1. Best epoch and ranking by validation ELBO; values on {split}.",
         f"Trials: {states(study)}. {_seeds(shown, has_best)}",
-        "AU counts active units of z_K, after the flow; MI is of z_0, the Gaussian base. Seconds: all trials of the row.",
+        "AU: active units of z_K, after the flow. MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
         _collapsed(shown),
         _absent(split, shown),
         *(f"Incomplete: {note}." for note in study.notes),
@@ -45,12 +45,13 @@ def states(study: Study) -> str:
 
 def _data(study: Study, split: str) -> str:
     facts = study.facts
-    tokens = facts.get("tokens_per_document")
+    told = facts.get("tokens_per_document")
+    tokens = told if isinstance(told, dict) else {"test": told}
     given = {
         "Study {}": study.name,
         "corpus {}": facts.get("corpus"),
         "split {}": split,
-        "{} tokens per document (</s> counted)": tokens.get(split) if isinstance(tokens, dict) else None,
+        "{} tokens per document (</s> counted)": tokens.get(split),
         "vocabulary {}": facts.get("vocabulary_size"),
         "true entropy H(X) {} nats per document": facts.get("entropy"),
     }

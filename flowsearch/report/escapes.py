@@ -1,8 +1,8 @@
 """Text that came from a user, made inert for the place it is shown in.
 
-A label, a corpus or a parameter is data: it must never colour a terminal, end a LaTeX group, open an HTML tag, or run in
-a spreadsheet. What each place takes for a command is in its own specification: ECMA-48, CommonMark and GitHub Flavored
-Markdown, LaTeX, and OWASP's page on CSV injection.
+A label, a corpus or a parameter is data: it must never colour a terminal, end a LaTeX group, open an HTML tag, or run
+in a spreadsheet. What each place takes for a command is in its own specification: ECMA-48, CommonMark and GitHub
+Flavored Markdown, LaTeX, and OWASP's page on CSV injection.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ _LATEX: Mapping[str, str] = {
 _MARKDOWN: Mapping[str, str] = {
     **{mark: f"\\{mark}" for mark in "\\*_[]~#!$"},
     **{mark: f"&#{ord(mark)};" for mark in "|`@"},
-    **{"<": "&lt;", ">": "&gt;", "&": "&amp;"},
+    "<": "&lt;",
+    ">": "&gt;",
+    "&": "&amp;",
 }
 _FORMULA = re.compile("[=+\\-@\uff1d\uff0b\uff0d\uff20]")
 
@@ -55,8 +57,8 @@ def plain(text: str) -> str:
     >>> plain("a\x1b[31mb\u202ec\nd")
     'a[31mbc d'
     """
-    spaced = " ".join(text.split())
-    return "".join(mark for mark in spaced if unicodedata.category(mark) not in _UNSEEN)
+    seen = (mark for mark in text if mark.isspace() or unicodedata.category(mark) not in _UNSEEN)
+    return " ".join("".join(seen).split())
 
 
 def latex(text: str) -> str:

@@ -48,7 +48,9 @@ def table(shown: Table) -> str:
 def markdown(shown: Table) -> str:
     """A table of GitHub Flavored Markdown, units in the headings, the caption below."""
     columns = _shown(shown)
-    heads = [escapes.markdown(f"{column.name} ({column.unit})" if column.unit else column.name) for _, column in columns]
+    heads = [
+        escapes.markdown(f"{column.name} ({column.unit})" if column.unit else column.name) for _, column in columns
+    ]
     rules = [{"left": ":--", "right": "--:"}[column.align] for _, column in columns]
     bold = {True: "**{}**", False: "{}"}
     rows = [
@@ -67,14 +69,14 @@ def latex(shown: Table) -> str:
     for position, row in enumerate(shown.rows):
         body += [rules[position]] if position in rules else []
         body.append(" & ".join(_latex_cell(row[place]) for place, _ in columns) + r" \\")
-    units = [r"\emph{%s}" % escapes.latex(column.unit) if column.unit else "" for _, column in columns]
+    units = [f"\\emph{{{escapes.latex(column.unit)}}}" if column.unit else "" for _, column in columns]
     caption = " ".join(escapes.latex(line) for line in (f"{shown.name}.", *shown.caption))
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}[t]",
             r"  \centering",
-            r"  \begin{tabular}{%s}" % "".join(column.align[0] for _, column in columns),
+            f"  \\begin{{tabular}}{{{''.join(column.align[0] for _, column in columns)}}}",
             r"    \toprule",
             f"    {' & '.join(_latex_head(column) for _, column in columns)} \\\\",
             f"    {' & '.join(units)} \\\\",
@@ -82,15 +84,15 @@ def latex(shown: Table) -> str:
             *(f"    {line}" for line in body),
             r"    \bottomrule",
             r"  \end{tabular}",
-            r"  \caption{%s}" % caption,
-            r"  \label{tab:%s}" % re.sub("[^A-Za-z0-9.-]", "-", shown.name),
+            f"  \\caption{{{caption}}}",
+            f"  \\label{{tab:{re.sub('[^A-Za-z0-9.-]', '-', shown.name)}}}",
             r"\end{table}",
         ]
     )
 
 
 def csv(tables: Sequence[Table]) -> str:
-    """Raw numbers, standard errors in columns of their own, and the table's name first: one file for any number of tables."""
+    """Raw numbers, standard errors in columns of their own, the table's name first: one file however many tables."""
     rows = [{"study": escapes.csv(shown.name), **_raw(shown, row)} for shown in tables for row in shown.rows]
     names = dict.fromkeys(
         ["study", *(name for shown in tables for column in shown.columns for name in _csv_names(column))]
@@ -135,7 +137,7 @@ def _latex_head(column: Column) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     inner = re.sub(r"^-(?=\d)", "$-$", escapes.latex(cell.text))
-    return (r"\textbf{%s}" % inner if cell.bold else inner) + escapes.latex(cell.mark)
+    return (f"\\textbf{{{inner}}}" if cell.bold else inner) + escapes.latex(cell.mark)
 
 
 def _csv_names(column: Column) -> list[str]:

@@ -1,7 +1,8 @@
 """Names for configurations, told apart by no more than what tells them apart.
 
-A label is what the search wrote (`VAE + PF(k=4) + Annealing`). Where configurations of a study share one, the parameters
-in which they differ follow in brackets, under the shortest ends of their dotted names that no other parameter has.
+A label is what the search wrote (`VAE + PF(k=4) + Annealing`). Where configurations of a study share one, the
+parameters in which they differ follow in brackets, under the shortest ends of their dotted names that no other
+parameter has.
 """
 
 from __future__ import annotations

@@ -117,9 +117,7 @@ def configurations(study: Study, split: str) -> list[Configuration]:
     groups: dict[tuple[tuple[str, Any], ...], list[Trial]] = {}
     for trial in study.trials.values():
         groups.setdefault(tuple(trial.params.items()), []).append(trial)
-    labels = distinct(
-        [_label(trials) for trials in groups.values()], [dict(identity) for identity in groups]
-    )
+    labels = distinct([_label(trials) for trials in groups.values()], [dict(identity) for identity in groups])
     readings = study.metrics.at(study.best_epochs, split)
     validation = readings if split == "valid" else study.metrics.at(study.best_epochs, "valid")
     found = [

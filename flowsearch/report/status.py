@@ -91,9 +91,10 @@ def duration(seconds: float) -> str:
     >>> duration(42), duration(3 * 3600 + 61)
     ('42 s', '3 h 1 min')
     """
-    minutes = int(seconds) // 60
+    whole = max(int(seconds), 0)
+    minutes = whole // 60
     if minutes == 0:
-        return f"{max(int(seconds), 0)} s"
+        return f"{whole} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 

@@ -1,4 +1,4 @@
-"""The table of a study, in the form of the thesis' Table 4.3: model, -ELBO, KL, PPL, and what tells whether z is used."""
+"""The table of a study in the form of the thesis' Table 4.3: model, -ELBO, KL, PPL, and what says if z is used."""
 
 from __future__ import annotations
 

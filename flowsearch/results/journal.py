@@ -204,7 +204,6 @@ class Trial:
         seconds: wall time it took.
         best_epoch: the epoch whose validation ELBO is highest.
         params: dotted name to value; the seed and parameters without a value are left out.
-        attempt: how many times it was started.
     """
 
     number: int
@@ -215,7 +214,6 @@ class Trial:
     seconds: float | None = None
     best_epoch: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
-    attempt: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -238,8 +236,8 @@ class Tables:
 def fold(events: Iterable[Mapping[str, Any]], onto: Tables | None = None) -> Tables:
     """The tables that a sequence of events amounts to.
 
-    1. A reading that is reported again, as after a resume, replaces the earlier one metric by metric: the last one wins,
-       and a metric that only comes late (the importance-weighted bound) completes its row.
+    1. A reading that is reported again, as after a resume, replaces the earlier one metric by metric: the last one
+       wins, and a metric that only comes late (the importance-weighted bound) completes its row.
     2. A trial that starts again is RUNNING until it finishes again; its readings stay.
     3. A report or finish of a trial whose start was lost still makes a trial, without parameters.
 
@@ -247,8 +245,9 @@ def fold(events: Iterable[Mapping[str, Any]], onto: Tables | None = None) -> Tab
         events: in the order of the journal.
         onto: tables that came before; they are not changed.
 
+    >>> reading = {"split": "valid", "values": {"kl": 2}}
     >>> tables = fold([{"event": "start", "trial": 0, "params": {"objective.beta": 0.4}, "label": "VAE"},
-    ...                {"event": "report", "trial": 0, "epoch": 1, "readings": [{"split": "valid", "values": {"kl": 2}}]}])
+    ...                {"event": "report", "trial": 0, "epoch": 1, "readings": [reading]}])
     >>> tables.trials[0].state, tables.readings
     ('RUNNING', {(0, 1, 'valid'): {'kl': 2.0}})
     """
@@ -286,7 +285,6 @@ class _Building:
             label=_text(event.get("label")),
             seed=None if event.get("seed") is None else int(event["seed"]),
             params=_parameters(event["params"]),
-            attempt=event.get("attempt"),
         )
 
     def report(self, event: Mapping[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """The tables of a study, as Parquet: quick to read, checked before they are believed, rebuilt from the journal at will.
 
-`trials.parquet` has a row per trial: `COLUMNS`, then a column per parameter under its dotted name. `metrics.parquet` has
-a row per (trial, epoch, split), then a nullable float column per metric with its unit in the field's metadata. Both hold
-the schema's version and the journal's byte offset that they reach to. Page checksums do not cover a Parquet footer, so
-before the files are put in place the journal gets an event `compacted` with that offset and the CRC-32 of each file: a
-file is believed only if the journal vouches for every byte of it. Readers add whatever the journal holds after the
-offset, so a running study needs no compaction.
+`trials.parquet` has a row per trial: `COLUMNS`, then a column per parameter under its dotted name. `metrics.parquet`
+has a row per (trial, epoch, split), then a nullable float column per metric with its unit in the field's metadata. Both
+hold the schema's version and the journal's byte offset that they reach to. Page checksums do not cover a Parquet
+footer, so before the files are put in place the journal gets an event `compacted` with that offset and the CRC-32 of
+each file: a file is believed only if the journal vouches for every byte of it. Readers add whatever the journal holds
+after the offset, so a running study needs no compaction.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class Metrics:
         order = sorted(readings, key=lambda key: (key[0], key[1], SPLITS.index(key[2])))
         rows = [readings[key] for key in order]
         found = sorted(name for name in set().union(*rows) if names is None or name in names)
-        keys = np.array([(trial, epoch, SPLITS.index(split)) for trial, epoch, split in order], dtype=np.int64)
         return cls(
-            *keys.reshape(-1, 3).T,
+            np.array([trial for trial, _, _ in order], dtype=np.int64),
+            np.array([epoch for _, epoch, _ in order], dtype=np.int64),
+            np.array([SPLITS.index(split) for _, _, split in order], dtype=np.int64),
             {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in found},
             {name: np.array([name in row for row in rows], dtype=bool) for name in found},
         )
@@ -119,7 +120,8 @@ class Metrics:
         return dict(zip(self.trial[rows].tolist(), self.epoch[rows].tolist(), strict=True))
 
     def _keys(self) -> Ints:
-        return _key(self.trial, self.epoch, self.split)
+        keys: Ints = _key(self.trial, self.epoch, self.split)
+        return keys
 
     def _take(self, rows: Bools | Ints) -> Metrics:
         return Metrics(
@@ -250,14 +252,19 @@ def compact(folder: Path) -> None:
     reach = {"offset": study.offset, "damaged": study.damaged, "unreadable": study.unreadable}
     with Journal(folder / JOURNAL) as journal:
         mark = {"event": "compacted", **reach, "files": crcs, "replaced": present}
-        write_atomically(files, lambda: journal.append(mark))
+        write_together(files, lambda: journal.append(mark))
 
 
-def write_atomically(files: Mapping[Path, bytes], announce: Callable[[], None] = lambda: None) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whole and safe on disk, or leave everything as it was."""
+    write_together({path: data}, lambda: None)
+
+
+def write_together(files: Mapping[Path, bytes], announce: Callable[[], None]) -> None:
     """Put bytes at each path, whole and safe on disk, or leave everything as it was.
 
     Args:
-        files: what goes where, all in one folder. Temporary names start with `_`, which readers of Parquet folders ignore.
+        files: what goes where. Temporary names start with `_`, which readers of Parquet folders ignore.
         announce: called when everything is on disk and nothing is in place yet.
     """
     staged = {path.with_name(f"_{path.name}.tmp"): path for path in files}
@@ -305,7 +312,10 @@ def _kind(values: Iterable[Any]) -> Callable[[Any], Any]:
 
 
 def _string(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value in a column of mixed types; a float that is whole reads as it did before its column turned to floats."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _is_study(folder: Path) -> bool:
@@ -360,7 +370,7 @@ def _without_journal(folder: Path, wanted: Collection[str] | None) -> Study:
 
 
 def _vouched(folder: Path, mark: Mapping[str, Any], wanted: Collection[str] | None) -> Study | None:
-    """The Parquet files that `mark` vouches for; None if they are missing, or if a crash came between mark and rename."""
+    """The files that `mark` vouches for; None if they are missing, or if a crash came between mark and rename."""
     present = {name: folder / name for name in (TRIALS, METRICS) if (folder / name).exists()}
     data = {name: _bytes(path) for name, path in present.items()}
     crcs = {name: zlib.crc32(content) for name, content in data.items()}
@@ -398,8 +408,11 @@ def _read_trials(data: bytes) -> tuple[dict[str, Any], dict[int, Trial]]:
     facts = json.loads(table.schema.metadata[b"facts"])
     trials = {}
     for row in table.to_pylist():
-        number, *fixed = (row.pop(name) for name in COLUMNS)
-        trials[number] = Trial(number, *fixed, {name: value for name, value in row.items() if value is not None})
+        fixed = {name: row.pop(name) for name in COLUMNS[1:]}
+        number = row.pop("trial")
+        trials[number] = Trial(
+            number, **fixed, params={name: value for name, value in row.items() if value is not None}
+        )
     return facts, trials
 
 
@@ -421,7 +434,7 @@ def _read_metrics(data: bytes, wanted: Collection[str] | None) -> Metrics:
 
 
 def _column(column: pa.ChunkedArray | pa.Array, kind: type[Any]) -> tuple[NDArray[Any], Bools]:
-    """Values and validity from Arrow's own buffers: `to_numpy` imports pandas, which takes longer than the whole report."""
+    """Values and validity from Arrow's own buffers: `to_numpy` would import pandas, slower than all the rest."""
     values, known = [np.zeros(0, dtype=kind)], [np.zeros(0, dtype=bool)]
     for chunk in getattr(column, "chunks", [column]):
         valid, content = chunk.buffers()[:2]
@@ -478,4 +491,5 @@ def _parquet(table: pa.Table) -> bytes:
 
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data

@@ -1,10 +1,10 @@
 """Ask for the next trial, tell how it went: the search as a state machine on Optuna, without Ray, files or clocks.
 
-Everything that happens reaches `AskTell` as one of three calls (`ask`, `report`, `finish`) in the order of the journal, so
-making the same calls again from a journal gives the same state: that is how a study is resumed.
+Everything that happens reaches `AskTell` as one of three calls (`ask`, `report`, `finish`) in the order of the
+journal, so making the same calls again from a journal gives the same state: that is how a study is resumed.
 
-1. Trial numbers are Optuna's and count from 0. With S = `search.seeds`, trials S*c to S*c + S-1 are configuration c, trained
-   with the configuration's own seed + 0 to S-1.
+1. Trial numbers are Optuna's and count from 0. With S = `search.seeds`, trials S*c to S*c + S-1 are configuration c,
+   trained with the configuration's own seed + 0 to S-1.
 2. `search.first` comes first, then, under the Grid sampler, every point of the space that is not among them.
 3. The objective is the best validation ELBO so far, in nats per document: Optuna maximises it.
 4. A trial that finished is COMPLETE with that value; one that was stopped is PRUNED and keeps the value it was stopped
@@ -27,6 +27,7 @@ from flowsearch.search.label import label
 from flowsearch.search.pruning import PRUNERS, Nothing, is_collapsed, prunes, step_of
 from flowsearch.search.samplers import SAMPLERS, Enumeration
 from flowsearch.search.space import Space, draw, grid
+from flowsearch.training.config import Component
 
 KEPT = ("kl", "active_units", "ppl")
 """Metrics of the best epoch that an Optuna trial carries as user attributes, beside its seed, label and seconds."""
@@ -109,12 +110,16 @@ class AskTell:
     """
 
     def __init__(self, space: Space, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
         self.trials: list[Trial] = []
         sampler = space.search.sampler.build(SAMPLERS, seed)
-        pruner = space.search.pruner.build(PRUNERS) if space.search.pruner else Nothing()
+        self._pruner = space.search.pruner or Component(name="Nothing", knobs={})
         self.study = optuna.create_study(
-            study_name=space.study, direction="maximize", sampler=sampler, pruner=pruner
+            study_name=space.study,
+            direction="maximize",
+            sampler=sampler,
+            pruner=self._pruner.build({**PRUNERS, "Nothing": Nothing}),
         )
         self.planned = [dict(params) for params in space.search.first]
         if isinstance(sampler, Enumeration):
@@ -154,13 +159,13 @@ class AskTell:
 
     def _drawn(self, asked: optuna.Trial, replicate: int) -> Trial:
         """1. Values that are fine alone may not combine (a warm-up longer than the training): that trial FAILs."""
+        tree = draw(self.space, asked)
+        seed = int(tree["seed"]) + replicate
+        config = {**tree, "seed": seed}
         try:
-            config = draw(self.space, asked)
+            return Trial(asked.number, asked.params, config, seed, label(config))
         except SpaceError as error:
-            return Trial(asked.number, asked.params, {}, 0, "", reason=str(error))
-        seed = int(config["seed"]) + replicate
-        config = {**config, "seed": seed}
-        return Trial(asked.number, asked.params, config, seed, label(config))
+            return Trial(asked.number, asked.params, {}, seed, "-", reason=str(error))
 
     def report(self, number: int, epoch: int, readings: Iterable[Reading], seconds: float = 0.0) -> Verdict | None:
         """Take in what was measured after an epoch; a verdict if the trial is to end here.
@@ -182,7 +187,7 @@ class AskTell:
             self._asked[number].set_user_attr("collapsed_at", epoch)
         last = epoch >= int(trial.config["training"]["epochs"])
         if prunes(self._asked[number], step, valid["elbo"], last=last):
-            return Verdict("PRUNED", f"{self.space.search.pruner.name} at epoch {epoch}")
+            return Verdict("PRUNED", f"{self._pruner.name} at epoch {epoch}")
         return None
 
     def settled(self, number: int, verdict: Verdict) -> Verdict:

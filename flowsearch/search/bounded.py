@@ -219,7 +219,7 @@ def refuse(value: Any, where: str) -> None:
     else:
         problem = fault(value)
         if problem:
-            raise SpaceError(f"{where}: {f'{value:.3g}' if isinstance(value, int) else repr(value):.80}; {problem}")
+            raise SpaceError(f"{where}: {value!r:.80}; {problem}")
 
 
 def key_fault(key: Any) -> str | None:
@@ -274,8 +274,8 @@ def canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
-def at(source: str, mark: yaml.Mark | None) -> str:
-    """`source:line:column`, counted from 1."""
+def at(source: str, mark: Any) -> str:
+    """`source:line:column` of a mark of PyYAML's or libyaml's, counted from 1; `source` where there is none."""
     return f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
 
 

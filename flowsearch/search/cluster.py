@@ -70,7 +70,9 @@ def machines(address: str | None, resources: Any, trials: int) -> Iterator[Machi
     wanted = {} if address else own(resources, trials)
     try:
         try:
-            context = ray.init(address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **wanted or away())
+            context = ray.init(
+                address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **wanted or away()
+            )
         except Exception as error:
             where = f"Ray at {address}" if address else "Ray"
             raise FlowsearchError(f"{where} did not answer: {_first_line(error)}") from error

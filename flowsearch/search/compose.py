@@ -73,7 +73,7 @@ def gather(file: Path, found: dict[Path, Any], above: tuple[Path, ...]) -> dict[
 
 
 def defaults(file: Path, document: Any) -> list[str]:
-    """The entries of a file's `defaults`; a file without is complete in itself."""
+    """The entries of a file's `defaults`; the file itself comes last unless it says where."""
     if not isinstance(document, Mapping):
         raise SpaceError(f"{file}: {document!r:.80}; expected a mapping")
     entries = document.get("defaults", [SELF])
@@ -87,7 +87,7 @@ def defaults(file: Path, document: Any) -> list[str]:
             raise SpaceError(f"{file}: defaults: {entry}; no such file{nearest(entry, known)}")
     if len({*entries}) < len(entries):
         raise SpaceError(f"{file}: defaults: {entries!r:.80}; expected each name once")
-    return entries
+    return entries if SELF in entries else [*entries, SELF]
 
 
 def sibling(file: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ from flowsearch.search import bounded
 from flowsearch.search.ranges import is_component, is_range
 from flowsearch.training.config import Catalogue, In, knobs_of
 
-LETTERS = 10_000
+LETTERS = 4_000  # Python reads no integer of more than 4300 digits
 Schema = Mapping[str, type[BaseModel] | None]
 """What each top-level key holds: a section, or None for a value."""
 

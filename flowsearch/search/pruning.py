@@ -1,11 +1,12 @@
 """Pruning: which trials stop early, decided on their validation ELBO counted from the end of their own warm-up.
 
-While the KL weight still grows, an annealed trial is measured on an objective that it does not descend yet, so at the same
-epoch it would be compared with a plain trial that has a head start. Here **step** s of a trial is epoch `warmup_epochs + s`,
-and epochs inside the warm-up have no step: rungs compare like with like. The rules themselves are Optuna's.
+While the KL weight still grows, an annealed trial is measured on an objective that it does not descend yet, so at the
+same epoch it would be compared with a plain trial that has a head start. Here **step** s of a trial is epoch
+`warmup_epochs + s`, and epochs inside the warm-up have no step: rungs compare like with like. The rules themselves
+are Optuna's.
 
-A pruner sees curves only. `stops` replays one over recorded curves, which is how it is tested and how another pruner can
-be tried on a finished study.
+A pruner sees curves only. `stops` replays one over recorded curves, which is how it is tested and how another pruner
+can be tried on a finished study.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def ASHA(
     """Asynchronous successive halving (Li et al., MLSys 2020), the stopping variant: nothing waits, nothing is resumed.
 
     1. Rung r is at step `min_epochs * reduction_factor ** (min_early_stopping_rate + r)`.
-    2. A trial that reaches a rung goes on if it is among the best `1 / reduction_factor` of those that reached it so far,
-       itself included; the best so far always goes on.
+    2. A trial that reaches a rung goes on if it is among the best `1 / reduction_factor` of those that reached it so
+       far, itself included; the best so far always goes on.
 
     Args:
         reduction_factor: the share that goes on is one in this many.

@@ -8,8 +8,9 @@ A tree of plain data is read once into nodes, and every question about a space i
     size     how many points there are
     ranges   the ranges themselves
 
-A parameter is named by its dotted path without the names of components: the `k` of `model: {posterior: {IAF: {k: ...}}}`
-is `model.posterior.k`. A range inside a candidate of a `choice` exists only where that candidate is taken.
+A parameter is named by its dotted path without the names of components: the `k` of
+`model: {posterior: {IAF: {k: ...}}}` is `model.posterior.k`. A range inside a candidate of a `choice` exists only where
+that candidate is taken.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 """The recorder: the one place where anything happens to a search, written down before it counts.
 
-Each call appends a line to the journal, which returns once the line is on disk, then changes the state of the search, then
-tells whoever watches. The driver is the only writer, so there is one order of events and no lock between workers.
+Each call appends a line to the journal, which returns once the line is on disk, then changes the state of the search,
+then tells whoever watches. The driver is the only writer, so there is one order of events and no lock between
+workers.
 
-1. A report of an epoch that the journal has already is dropped: a trial that goes on from its last checkpoint may repeat
-   what it did after it.
-2. A trial whose worker died is handed out again under its own number, from its last checkpoint, `ATTEMPTS` times in all.
+1. A report of an epoch that the journal has already is dropped: a trial that goes on from its last checkpoint may
+   repeat what it did after it.
+2. A trial whose worker died is handed out again under its own number, from its last checkpoint, until `ATTEMPTS` have
+   died.
 3. A trial that is still running when the driver ends has no finish line, so it is handed out again on resume.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from flowsearch.search.asktell import AskTell, Trial, Verdict
 from flowsearch.search.task import Task, as_rows
 
 ATTEMPTS = 3
-"""Times that a trial is handed out before the death of its worker counts as its own failure."""
+"""Workers of a trial that may die before it counts as the trial's own failure."""
 
 
 class Watcher:
@@ -63,6 +65,7 @@ class Recorder:
         self.folder = folder
         self._journal, self._watcher = journal, watcher
         self._waiting = deque(unfinished)
+        self._deaths: Counter[int] = Counter()
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Ray Tune pickles its searcher into a snapshot that nothing here reads: the journal is the truth."""
@@ -145,7 +148,8 @@ class Recorder:
     def lost(self, number: int, reason: str) -> None:
         """The worker of a trial died: hand the trial out again, or give it up."""
         trial = self.asktell.trials[number]
-        if trial.attempt >= ATTEMPTS:
+        self._deaths[number] += 1
+        if self._deaths[number] >= ATTEMPTS:
             self.finish(number, Verdict("FAIL", reason))
         elif trial.state == "RUNNING":
             self._waiting.append(number)
@@ -159,6 +163,8 @@ class Recorder:
         try:
             self._journal.append(event)
         except OSError as error:
-            self.error = FlowsearchError(f"{self.folder / 'journal.jsonl'}: {error.strerror or error}; nothing that was "
-                                         "recorded is lost: make room and go on with --resume")
+            self.error = FlowsearchError(
+                f"{self.folder / 'journal.jsonl'}: {error.strerror or error}; nothing that was "
+                "recorded is lost: make room and go on with --resume"
+            )
             raise self.error from error

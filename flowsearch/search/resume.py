@@ -1,9 +1,9 @@
 """Resume: the journal replayed onto a fresh search, which then stands where the old one stood.
 
-The sampler is run again on the same history, so that its random numbers, its position in a sequence and its population are
-those of the interrupted search. If that does not give the recorded parameters (another version of Optuna, another order of
-things), the recorded parameters are taken as they are and the sampler goes on from a seed of its own: never from the seed it
-began with, which would draw the same configurations again.
+The sampler is run again on the same history, so that its random numbers, its position in a sequence and its
+population are those of the interrupted search. If that does not give the recorded parameters (another version of
+Optuna, another order of things), the recorded parameters are taken as they are and the sampler goes on from a seed of
+its own: never from the seed it began with, which would draw the same configurations again.
 """
 
 from __future__ import annotations

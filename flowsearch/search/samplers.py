@@ -1,8 +1,8 @@
 """Samplers choose the next configuration: thin builders over `optuna.samplers`, named in a space as `search.sampler`.
 
-Akiba et al., Optuna: A Next-generation Hyperparameter Optimization Framework, KDD 2019. Every builder takes the seed from
-the program and its knobs from the space. None of them warns about a parameter that it samples independently: in a
-conditional space that is the ordinary case, not a mistake.
+Akiba et al., Optuna: A Next-generation Hyperparameter Optimization Framework, KDD 2019. Every builder takes the seed
+from the program and its knobs from the space. None of them warns about a parameter that it samples independently: in
+a conditional space that is the ordinary case, not a mistake.
 
 >>> type(SAMPLERS["TPE"](0, startup=5)).__name__
 'TPESampler'
@@ -10,9 +10,11 @@ conditional space that is the ordinary case, not a mistake.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, RandomSampler, TPESampler
 from pydantic import PositiveInt
 
@@ -44,20 +46,23 @@ def Grid(seed: int) -> BaseSampler:
 
 
 def QMC(seed: int, *, kind: Literal["sobol", "halton"] = "sobol") -> BaseSampler:
-    """A scrambled low-discrepancy sequence (Bergstra and Bengio, JMLR 2012) over the numeric parameters; choices at random.
+    """A scrambled low-discrepancy sequence (Bergstra and Bengio, JMLR 2012) over the numeric parameters; choices at
+    random.
 
     Args:
         seed: of the scrambling.
         kind: `sobol` covers best when `search.trials` is a power of two; `halton` has no such preference.
     """
-    return QMCSampler(
-        seed=seed,
-        qmc_type=kind,
-        scramble=True,
-        independent_sampler=RandomSampler(seed=seed),
-        warn_independent_sampling=False,
-        warn_asynchronous_seeding=False,
-    )
+    with warnings.catch_warnings():  # "experimental" since Optuna 3.0; the version is pinned below its next major one
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return QMCSampler(
+            seed=seed,
+            qmc_type=kind,
+            scramble=True,
+            independent_sampler=RandomSampler(seed=seed),
+            warn_independent_sampling=False,
+            warn_asynchronous_seeding=False,
+        )
 
 
 def Random(seed: int) -> BaseSampler:

@@ -1,7 +1,8 @@
 """Ray Tune's scheduler, as a thin adaptor: first come, first served, and every report goes through the recorder.
 
-Ray asks its scheduler about a result before its searcher hears of it, and a result marked done reaches the searcher alone.
-So a worker's last result carries no readings: every epoch passes here once, every end passes the searcher once.
+Ray asks its scheduler about a result before its searcher hears of it, and a result marked done reaches the searcher
+alone. So a worker's last result carries no readings: every epoch passes here once, every end passes the searcher
+once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flowsearch.search.recorder import Recorder
 from flowsearch.search.task import Crash, as_readings
 
 
-class RecordingScheduler(FIFOScheduler):
+class RecordingScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class has no types
     """Records what workers report and stops the trials that the pruner gives up.
 
     Args:

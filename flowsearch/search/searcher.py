@@ -15,7 +15,7 @@ from flowsearch.search.asktell import Verdict
 from flowsearch.search.recorder import Recorder
 
 
-class StudySearcher(Searcher):
+class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class has no types
     """Hands the recorder's tasks to Ray and takes in how they end.
 
     Args:
@@ -36,7 +36,8 @@ class StudySearcher(Searcher):
         return {"task": task}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The last result of a trial carries its end; a crash has been recorded by the scheduler, which sees the cause."""
+        """The last result of a trial carries its end; a crash has been recorded by the scheduler, which sees the
+        cause."""
         number = self._numbers.pop(trial_id)
         if not error and result and "state" in result:
             self._recorder.finish(number, Verdict(result["state"], result["reason"]), result["trace"])

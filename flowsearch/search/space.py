@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from optuna.trial import BaseTrial
-from pydantic import BaseModel, BeforeValidator, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from flowsearch.errors import SpaceError
 from flowsearch.search import bounded
@@ -42,7 +42,7 @@ class Search(Section):
     seeds: PositiveInt
     sampler: Annotated[Component, In(SAMPLERS)]
     pruner: Annotated[Component, In(PRUNERS)] | None
-    first: list[dict[str, Label]]
+    first: Annotated[list[dict[str, Label]], Field(max_length=1000)]
 
 
 class Resources(Section):
@@ -207,7 +207,10 @@ def grid(space: Space) -> list[Parameters]:
     points = size(space)
     if points is not None and points > POINTS:
         raise SpaceError(f"{space.file}: a grid of {points} points; expected at most {POINTS}")
-    return list(space.root.points())
+    try:
+        return list(space.root.points())
+    except SpaceError as error:
+        raise SpaceError(f"{space.file}: {error}") from error
 
 
 def size(space: Space) -> int | None:

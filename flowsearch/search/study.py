@@ -2,9 +2,9 @@
 
     run(Path("search_spaces/iaf.yaml"), ["search.trials=8"], results=Path("results"))
 
-The order matters. What a user can get wrong is found first, cheapest first: the space, then the study's folder, then the
-corpus. Only then does Ray start. From there on the journal is complete at every moment, so a study can be stopped in any
-way, and `resume=True` goes on where it stood.
+The order matters. What a user can get wrong is found first, cheapest first: the space, then the study's folder, then
+the corpus. Only then does Ray start. From there on the journal is complete at every moment, so a study can be stopped
+in any way, and `resume=True` goes on where it stood.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from flowsearch.search.asktell import AskTell, Trial
 from flowsearch.search.cluster import machines
 from flowsearch.search.recorder import Recorder
 from flowsearch.search.resume import replay, sampler_seed, unfinished
-from flowsearch.search.space import Space, grid, load, size
+from flowsearch.search.space import Space, load, size
 from flowsearch.search.trainable import READINGS
-from flowsearch.search.view import Lines, Picture, View, number, spelled
+from flowsearch.search.view import Lines, Picture, View, spelled
 
 CORPUS_KEYS = ("corpus", "root", "vocabulary_size", "min_count", "max_words")
 """Keys of `data` that say which corpus; the others say how it is read."""
@@ -104,6 +104,7 @@ def run_space(
     plain: bool = True,
     console: Console | None = None,
     readings: str = READINGS,
+    reuse_actors: bool = True,
 ) -> int:
     """Run a study whose space and corpus have been checked.
 
@@ -116,6 +117,7 @@ def run_space(
         plain: as in `run`.
         console: where to show what happens.
         readings: `module:function`, what a trial runs in a worker (see `flowsearch.search.trainable`).
+        reuse_actors: one after another in the same processes; otherwise each trial pays seconds for one of its own.
 
     Returns:
         As `run`.
@@ -144,17 +146,30 @@ def run_space(
             if not left:
                 view.note(f"{space.study}: all {search.total} trials have finished; more: search.trials=N --resume")
             else:
-                searched(recorder, view, signals, corpus, readings, address, left)
+                searched(recorder, view, signals, Workers(readings, corpus, reuse_actors), address, left)
         compact(folder)
     return concluded(search, folder, signals, console)
+
+
+class Workers(NamedTuple):
+    """What all actors have in common.
+
+    Args:
+        readings: `module:function`, what a trial runs.
+        corpus: put into the object store once, mapped by every actor without a copy.
+        reused: whether an actor takes one trial after another.
+    """
+
+    readings: str
+    corpus: text.Corpus | None
+    reused: bool
 
 
 def searched(
     recorder: Recorder,
     view: View,
     signals: Signals,
-    corpus: text.Corpus | None,
-    readings: str,
+    workers: Workers,
     address: str | None,
     left: int,
 ) -> None:
@@ -170,7 +185,7 @@ def searched(
             view.note(f"Ray dashboard: {there.dashboard} (its token: ray get-auth-token)")
         try:
             with view:
-                tune(recorder, view, signals, corpus, readings, there.concurrent)
+                tune(recorder, view, signals, workers, there.concurrent)
         except Exception as error:
             if recorder.error:
                 raise recorder.error from error
@@ -182,9 +197,7 @@ def searched(
             shutil.rmtree(folder / "_ray", ignore_errors=True)
 
 
-def tune(
-    recorder: Recorder, view: View, signals: Signals, corpus: text.Corpus | None, readings: str, concurrent: int
-) -> None:
+def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, concurrent: int) -> None:
     """Ray Tune, told to do what it does well: place trials on machines, one after another in the same actors."""
     from ray import tune as ray_tune
 
@@ -195,9 +208,9 @@ def tune(
 
     space, folder = recorder.asktell.space, recorder.folder
     resources = space.resources
-    shared = {"readings": readings, "threads": max(1, int(resources.cpus_per_trial))}
-    if corpus is not None:
-        shared["corpus"] = text.to_arrow(corpus)
+    shared = {"readings": workers.readings, "threads": max(1, int(resources.cpus_per_trial))}
+    if workers.corpus is not None:
+        shared["corpus"] = text.to_arrow(workers.corpus)
     actor = ray_tune.with_resources(
         ray_tune.with_parameters(TrialActor, **shared),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
@@ -209,7 +222,7 @@ def tune(
             scheduler=RecordingScheduler(recorder),
             num_samples=-1,
             max_concurrent_trials=concurrent,
-            reuse_actors=True,
+            reuse_actors=workers.reused,
             trial_name_creator=lambda trial: trial.config["task"].name,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -241,7 +254,8 @@ class Snapshots:
 
 
 class Signals:
-    """SIGINT and SIGTERM, from `with` until the end of the block: the first asks the search to stop, the second insists.
+    """SIGINT and SIGTERM, from `with` until the end of the block: the first asks the search to stop, the second
+    insists.
 
     1. Trials that were running stay unfinished in the journal, so that they go on when the study is resumed.
     2. Outside the main thread Python allows no handlers, and signals do what they do there.
@@ -303,7 +317,9 @@ def comparable(space: Space) -> dict[str, Any]:
     1. Ending a study earlier or later changes none of the trials that it has run.
     """
     found = dict(flattened(space.resolved))
-    return {path: value for path, value in found.items() if path != "search.trials" and not path.startswith("resources")}
+    return {
+        path: value for path, value in found.items() if path != "search.trials" and not path.startswith("resources")
+    }
 
 
 def flattened(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -392,14 +408,18 @@ def provenance(space: Space) -> dict[str, Any]:
 
 def commit() -> str | None:
     """The git commit of this package's source, `-dirty` if it was changed since; None outside a checkout."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    tracked = _git("ls-files", "--error-unmatch", __file__)
+    return _git("describe", "--always", "--dirty", "--abbrev=40") if tracked else None
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about this package's folder; None if it says nothing or is not there."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        inside = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10)
-        head = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, timeout=10, text=True)  # noqa: S603  fixed words only
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return head.stdout.decode().strip() or None if inside.returncode == head.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def described(space: Space) -> str:

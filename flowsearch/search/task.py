@@ -57,6 +57,4 @@ def as_readings(rows: Sequence[Row], epoch: int) -> list[Reading]:
     >>> as_readings([{"split": "valid", "values": {"elbo": "NaN"}}], 2)
     [Reading(epoch=2, split='valid', values={'elbo': nan})]
     """
-    return [
-        Reading(epoch, row["split"], {name: float(value) for name, value in row["values"].items()}) for row in rows
-    ]
+    return [Reading(epoch, row["split"], {name: float(value) for name, value in row["values"].items()}) for row in rows]

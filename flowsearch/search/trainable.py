@@ -1,8 +1,8 @@
 """A trial inside a Ray actor: an iterator over epochs, one epoch per call.
 
-The actor knows nothing of the search. It is given a task, steps through `readings(config, directory=..., corpus=...)`, and
-says how that ended. An actor outlives its trial (starting one costs seconds, most of it importing torch), and the next
-trial builds everything anew, so it cannot tell a used actor from a fresh one.
+The actor knows nothing of the search. It is given a task, steps through `readings(config, directory=...,
+corpus=...)`, and says how that ended. An actor outlives its trial (starting one costs seconds, most of it importing
+torch), and the next trial builds everything anew, so it cannot tell a used actor from a fresh one.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowsearch.search.asktell import AskTell, Trial
+from flowsearch.search.pruning import is_collapsed
 from flowsearch.search.recorder import Watcher
 
 REFRESH = 0.25
@@ -84,7 +86,6 @@ class Picture(View):
     Args:
         console: a terminal.
         search: what is shown.
-        clock: seconds, monotonic.
     """
 
     def __init__(self, console: Console, search: AskTell) -> None:
@@ -163,22 +164,25 @@ def table(title: str, trials: list[Trial], *, latest: bool) -> Table:
     shown.add_column("", no_wrap=True)
     for trial in trials:
         values, epoch = (trial.latest, trial.last_epoch) if latest else (trial.best, trial.best_epoch)
-        cells = [number(-values["elbo"]), number(values.get("kl")), number(values.get("active_units"), 0)] if values else []
+        cells = (
+            [number(-values["elbo"]), number(values.get("kl")), number(values.get("active_units"), 0)] if values else []
+        )
         row = [str(trial.number), trial.label, str(trial.seed), str(epoch or "-"), *(cells or ["-"] * 3)]
-        shown.add_row(*(Text(clean(cell)) for cell in row), "collapsed" if trial.collapsed else "")
+        shown.add_row(
+            *(Text(clean(cell)) for cell in row), "collapsed" if trial.collapsed and is_collapsed(values) else ""
+        )
     return shown
 
 
-def spelled(values: dict[str, float] | object) -> str:
+def spelled(values: Mapping[str, float]) -> str:
     """The headline metrics of a validation reading.
 
     >>> spelled({"elbo": -38.214, "kl": 2.1, "active_units": 4.0})
     '-ELBO 38.21 nats/doc, KL 2.10, AU 4'
     """
-    assert hasattr(values, "get")
-    parts = [f"-ELBO {number(-values.get('elbo'))} nats/doc"]
-    parts += [f"KL {number(values.get('kl'))}"] if values.get("kl") is not None else []
-    parts += [f"AU {number(values.get('active_units'), 0)}"] if values.get("active_units") is not None else []
+    parts = [f"-ELBO {number(-values['elbo'])} nats/doc"]
+    parts += [f"KL {number(values['kl'])}"] if "kl" in values else []
+    parts += [f"AU {number(values['active_units'], 0)}"] if "active_units" in values else []
     return ", ".join(parts)
 
 

@@ -43,7 +43,7 @@ class Joint(Clip):
 
 
 class PerModule(Clip):
-    """One norm for each module that moves; the gradients of the others are not made, which is the cheaper inner loop."""
+    """One norm for each module that moves; the others' gradients are not made: the cheaper inner loop."""
 
     def learns(self, moves: Iterable[str], modules: Iterable[str]) -> set[str]:
         return set(moves)

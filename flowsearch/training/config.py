@@ -101,8 +101,9 @@ def fault(problem: str, **context: Any) -> PydanticCustomError:
 
 def named(value: Any, catalogue: Catalogue) -> tuple[str, Mapping[str, Any]]:
     """Split `Name` or `{Name: {knob: value}}`; the name must be in the catalogue."""
+    knobs: Any = {}
     if isinstance(value, str):
-        name, knobs = value, {}
+        name = value
     elif isinstance(value, Mapping) and len(value) == 1:
         name, knobs = next(iter(value.items()))
         knobs = {} if knobs is None else knobs
@@ -237,9 +238,9 @@ def section_at(location: tuple[str | int, ...]) -> type[BaseModel]:
     """The section at a location, to name its keys."""
     section: type[BaseModel] = TrialConfig
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        assert annotation is not None and issubclass(annotation, BaseModel)
-        section = annotation
+        inner: Any = section.model_fields[str(part)].annotation
+        assert issubclass(inner, BaseModel)
+        section = inner
     return section
 
 

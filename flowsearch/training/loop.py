@@ -107,7 +107,7 @@ def descend(
         for batch in batches:
             vae.zero_grad(set_to_none=True)
             terms = phase.loss(vae, batch, tally.step)
-            terms.loss.backward()  # type: ignore[no-untyped-call]
+            terms.loss.backward()
             norm = clip(getattr(vae, name) for name in optimizers)
             for name in phase.moves:
                 if name in optimizers:

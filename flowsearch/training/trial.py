@@ -44,7 +44,7 @@ def run_trial(
 
 
 def readings(tree: Mapping[str, Any], *, directory: Path, corpus: Corpus | None = None) -> Iterator[Readings]:
-    """Train epoch by epoch and yield what was measured after each: train and valid, and test where valid was the best yet.
+    """Train epoch by epoch and yield what was measured after each: train, valid, and test where valid was the best yet.
 
     Once trained, a trial that asks for importance samples yields the test reading of its best epoch again, with
     `iw_nll` in it.
@@ -99,7 +99,9 @@ def build_objective(settings: config.Objective, pace: Pace) -> objectives.Object
     """The loss, its KL weight and free bits, and lagging inference around it where it is asked for."""
     annealing: Annealing = settings.annealing.build(objectives.ANNEALINGS, settings.warmup_epochs, pace)
     kl_term = settings.free_bits.build(objectives.FREE_BITS) if settings.free_bits else no_free_bits
-    loss: objectives.Objective = settings.loss.build(objectives.LOSSES, partial(kl_weight, settings.beta, annealing), kl_term)
+    loss: objectives.Objective = settings.loss.build(
+        objectives.LOSSES, partial(kl_weight, settings.beta, annealing), kl_term
+    )
     if not settings.lagging_updates:
         return loss
     return objectives.Lagging(loss, settings.lagging_updates, settings.lagging_stop.build(objectives.LAGGING_STOPS))
@@ -191,7 +193,7 @@ class Trial:
         return self.learned(tally, self.step - first, time.perf_counter() - started)
 
     def look_after(self, batches: int) -> set[int]:
-        """After which batches of an epoch the objective wants to hear the mutual information; the epoch's end is its own."""
+        """After which batches of an epoch the objective wants to hear the mutual information, its end aside."""
         checks = self.objective.checks_per_epoch()
         return {batches * check // checks for check in range(1, checks)} if checks else set()
 
@@ -204,7 +206,7 @@ class Trial:
             **means,
             "ppl": metrics.perplexity(-elbo * tally.documents, tally.tokens),
             **self.objective.describe(max(self.step - 1, 0)),
-            "lr": next(iter(self.optimizers.values())).param_groups[0]["lr"],
+            "lr": self.lr,
             "inner_steps": float(tally.steps - outer),
             "documents": float(tally.documents),
             "tokens": float(tally.tokens),
@@ -212,6 +214,12 @@ class Trial:
             "tokens_per_second": tally.worked / seconds,
             "peak_memory": float(peak_memory(self.device)),
         }
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, one for all modules."""
+        rate: float = next(iter(self.optimizers.values())).param_groups[0]["lr"]
+        return rate
 
     def ready(self, batch: Batch) -> Batch:
         """On the device, with word dropout."""
@@ -236,7 +244,7 @@ class Trial:
         """Let the decay rule have its say on the learning rate."""
         verdict = self.decay.judge(epoch, loss)
         self.finished = verdict.stop
-        lr = [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups][0]
+        lr = self.lr
         if verdict.reload:
             self.vae.load_state_dict(checkpoint.load_best(directory, self.device))
             self.optimizers = fresh_optimizers(self.vae, self.settings.training.optimizer)

@@ -1,0 +1,289 @@
+"""Laws of every exported flow, and of chains of its steps.
+
+Every parameter is perturbed first: at initialisation a flow is the identity, and the identity obeys most laws by accident.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import AffineTransform
+from zuko.transforms import AutoregressiveTransform
+
+from flowsearch.errors import Intractable
+from flowsearch.flows import FLOWS, IAF, Chain, Conditioner, Flow, Planar, Radial
+
+pytestmark = pytest.mark.usefixtures("in_float64")
+
+every_flow = pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
+every_size = pytest.mark.parametrize("latent_size", [1, 2, 5], ids="D={}".format)
+every_context = pytest.mark.parametrize("context_size", [0, 3], ids="H={}".format)
+every_length = pytest.mark.parametrize("k", [1, 2, 3, 4, 8], ids="k={}".format)
+Step = Flow | Chain
+
+
+def perturbed(step: nn.Module, scale: float = 0.3, seed: int = 0) -> nn.Module:
+    """The step with normal noise on all its parameters, scaled down where many of them are summed."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in step.parameters():
+            summed = max(1, parameter.shape[-1]) if parameter.ndim > 1 else 1
+            parameter.add_(scale / math.sqrt(summed) * torch.randn_like(parameter))
+    return step
+
+
+def points(latent_size: int, *shape: int) -> tuple[Tensor, Tensor]:
+    """z [*shape, D] and a context for the last of those dimensions; wider than any flow asks, as a posterior's may be."""
+    torch.manual_seed(1)
+    return 1.5 * torch.randn(*shape, latent_size), torch.randn(shape[-1], 3)
+
+
+def slogdet(step: Step, z: Tensor, h: Tensor) -> Tensor:
+    """log |det dz'/dz| of every point by differentiating every output by every input."""
+    inputs = z.clone().requires_grad_()
+    outputs = step(inputs, h)[0]
+    rows = [torch.autograd.grad(outputs[..., i].sum(), inputs, retain_graph=True)[0] for i in range(z.shape[-1])]
+    return torch.linalg.slogdet(torch.stack(rows, dim=-2)).logabsdet
+
+
+@every_flow
+@every_size
+@every_context
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 1, 4)], ids=str)
+def test_ladj_is_the_jacobians(flow: type[Flow], latent_size: int, context_size: int, shape: tuple[int, ...]) -> None:
+    step = perturbed(flow(latent_size, context_size))
+    z, h = points(latent_size, *shape)
+    moved, ladj = step(z, h)
+    assert moved.shape == z.shape
+    assert ladj.shape == z.shape[:-1]
+    torch.testing.assert_close(ladj, slogdet(step, z, h), rtol=1e-9, atol=1e-10)
+    assert ladj.abs().max() > 1e-3  # the perturbation moved something
+
+
+@every_flow
+@every_size
+@every_context
+def test_identity_at_initialisation(flow: type[Flow], latent_size: int, context_size: int) -> None:
+    z, h = points(latent_size, 3, 4)
+    moved, ladj = flow(latent_size, context_size)(z, h)
+    torch.testing.assert_close(moved, z, rtol=0, atol=1e-12)
+    torch.testing.assert_close(ladj, torch.zeros(3, 4), rtol=0, atol=1e-12)
+
+
+@every_flow
+@every_size
+@every_context
+def test_documents_do_not_see_each_other(flow: type[Flow], latent_size: int, context_size: int) -> None:
+    step = perturbed(flow(latent_size, context_size))
+    z, h = points(latent_size, 3, 4)
+    together, ladj = step(z, h)
+    for document in range(4):
+        alone, own = step(z[:, document : document + 1], h[document : document + 1])
+        torch.testing.assert_close(alone[:, 0], together[:, document])
+        torch.testing.assert_close(own[:, 0], ladj[:, document])
+    if context_size:
+        assert not torch.allclose(step(z, h.flip(0))[0], together)
+    else:
+        torch.testing.assert_close(step(z, h.flip(0))[0], together)
+
+
+@every_flow
+@every_size
+@every_context
+@every_length
+def test_inverse_undoes_or_says_that_it_cannot(
+    flow: type[Flow], latent_size: int, context_size: int, k: int
+) -> None:
+    chain = perturbed(Chain(lambda: flow(latent_size, context_size), k), scale=0.1)
+    z, h = points(latent_size, 3, 4)
+    moved, ladj = chain(z, h)
+    try:
+        back, inverse_ladj = chain.inverse(moved, h)
+    except Intractable as error:
+        assert flow.__name__ in str(error)
+        assert "inverse" in str(error)
+        assert flow.inverse is Flow.inverse  # it never promised one
+        return
+    torch.testing.assert_close(back, z, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(inverse_ladj, -ladj, rtol=1e-8, atol=1e-8)
+
+
+@every_flow
+@every_size
+@every_context
+@pytest.mark.parametrize("scale", [3.0, 10.0])
+def test_nothing_overflows_under_large_parameters(
+    flow: type[Flow], latent_size: int, context_size: int, scale: float
+) -> None:
+    z, h = points(latent_size, 50, 4)
+    for seed in range(20):
+        moved, ladj = perturbed(flow(latent_size, context_size), scale, seed)(z, h)
+        assert moved.isfinite().all()
+        assert ladj.isfinite().all()
+
+
+@every_flow
+@every_context
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_one_dimension_keeps_its_order_under_large_parameters(flow: type[Flow], context_size: int, scale: float) -> None:
+    z, (h, *_) = torch.linspace(-6, 6, 2001).view(-1, 1, 1), torch.randn(3, 1, 3)
+    for seed in range(20):
+        moved = perturbed(flow(1, context_size), scale, seed)(z, h)[0].flatten()
+        assert (moved.diff() >= -1e-12).all()  # injective: nothing folds over
+        assert moved[-1] > moved[0]
+
+
+@every_context
+def test_planar_keeps_w_u_above_minus_one(context_size: int) -> None:
+    h = torch.randn(40, 3)
+    for seed in range(50):
+        step = perturbed(Planar(4, context_size), 1.0, seed)
+        _, w, b = step.parameters_of(h).expand(40, -1).split([4, 4, 1], dim=-1)
+        # Where w.z + b = 0 the slope of tanh is 1 and the Jacobian's determinant is 1 + w.u_hat.
+        on_the_plane = -b * w / w.square().sum(-1, keepdim=True)
+        inputs = on_the_plane.detach().requires_grad_()
+        moved = step(inputs, h)[0]
+        rows = [torch.autograd.grad(moved[..., i].sum(), inputs, retain_graph=True)[0] for i in range(4)]
+        assert (torch.linalg.det(torch.stack(rows, dim=-2)) > 0).all()
+
+
+def test_radial_is_smooth_at_its_own_centre() -> None:
+    step = perturbed(Radial(3, 0))
+    z = step.parameters_of.bias[:3].detach().view(1, 3).requires_grad_()
+    moved, ladj = step(z, torch.zeros(1, 3))
+    (moved.sum() + ladj.sum()).backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in step.parameters())
+
+
+@every_flow
+@every_size
+@every_context
+def test_every_parameter_learns(flow: type[Flow], latent_size: int, context_size: int) -> None:
+    step = perturbed(flow(latent_size, context_size))
+    moved, ladj = step(*points(latent_size, 5, 4))
+    (moved.square().sum() + ladj.sum()).backward()
+    for name, parameter in step.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.numel() == 0 or parameter.grad.abs().max() > 0, name
+
+
+@every_flow
+@every_context
+def test_state_dict_and_precision_round_trip(flow: type[Flow], context_size: int) -> None:
+    step, other = perturbed(flow(3, context_size)), perturbed(flow(3, context_size), seed=9)
+    z, h = points(3, 2, 4)
+    expected = step(z, h)
+    assert not torch.equal(other(z, h)[0], expected[0])
+    other.load_state_dict(copy.deepcopy(step.state_dict()))
+    for ours, theirs in zip(other(z, h), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    rough = copy.deepcopy(step).float()
+    for ours, theirs in zip(rough(z.float(), h.float()), expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(copy.deepcopy(rough).double()(z, h), expected, strict=True):
+        assert ours.dtype == torch.float64
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@every_flow
+def test_every_flow_has_a_short_name(flow: type[Flow]) -> None:
+    assert flow.abbreviation
+    assert sum(other.abbreviation == flow.abbreviation for other in FLOWS.values()) == 1
+
+
+@every_flow
+@every_length
+@pytest.mark.parametrize("latent_size", [1, 3])
+def test_chain_sums_ladj_of_steps_that_see_dimensions_reversed_in_turn(
+    flow: type[Flow], k: int, latent_size: int
+) -> None:
+    chain = perturbed(Chain(lambda: flow(latent_size, 3), k), scale=0.2)
+    z, h = points(latent_size, 2, 4)
+    moved, ladj = chain(z, h)
+    torch.testing.assert_close(ladj, slogdet(chain, z, h), rtol=1e-8, atol=1e-9)
+    total = torch.zeros(2, 4)
+    for index, step in enumerate(chain.steps):
+        z = z.flip(-1) if index in {1, 3, 5, 7} else z
+        z, own = step(z, h)
+        z = z.flip(-1) if index in {1, 3, 5, 7} else z
+        total += own
+    torch.testing.assert_close(moved, z)
+    torch.testing.assert_close(ladj, total)
+
+
+@every_flow
+@every_length
+def test_chain_is_the_identity_at_initialisation(flow: type[Flow], k: int) -> None:
+    z, h = points(3, 2, 4)
+    moved, ladj = Chain(lambda: flow(3, 3), k)(z, h)
+    torch.testing.assert_close(moved, z, rtol=0, atol=1e-11)
+    torch.testing.assert_close(ladj, torch.zeros(2, 4), rtol=0, atol=1e-11)
+
+
+@every_flow
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_density_of_the_image_integrates_to_one(flow: type[Flow], k: int) -> None:
+    # A fine grid goes through the chain; the density of each image times the area of its image cell is its probability.
+    chain = perturbed(Chain(lambda: flow(2, 0), k), scale=0.4, seed=3)
+    edges = torch.linspace(-7, 7, 241)
+    corner = torch.cartesian_prod(edges, edges).view(241, 241, 2)
+    centre = (corner[:-1, :-1] + corner[1:, 1:]) / 2
+    h = torch.zeros(240, 3)
+    with torch.no_grad():
+        _, ladj = chain(centre, h)
+        image, _ = chain(corner, torch.zeros(241, 3))
+    log_density = -centre.square().sum(-1) / 2 - math.log(2 * math.pi) - ladj
+    diagonal, other = image[1:, 1:] - image[:-1, :-1], image[:-1, 1:] - image[1:, :-1]
+    area = (diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]) / 2
+    inside = log_density > -20
+    assert (area[inside] > 0).all()  # the image of the grid is not folded
+    assert abs((log_density.exp() * area)[inside].sum().item() - 1) < 1e-3
+    assert ladj.abs().max() > 0.1
+
+
+def test_a_conditioner_starts_at_its_bias_whatever_the_context() -> None:
+    bias = torch.tensor([1.0, -2.0])
+    conditioner = Conditioner(3, bias)
+    torch.testing.assert_close(conditioner(torch.randn(4, 5)), bias.expand(4, 2))
+    bias.fill_(0)
+    assert conditioner.bias.tolist() == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("context_size", [0, 3])
+def test_iaf_agrees_with_zukos_autoregressive_transform(context_size: int) -> None:
+    step = perturbed(IAF(4, context_size, hidden=16))
+    z, h = points(4, 3, 5)
+
+    def meta(origin: Tensor) -> AffineTransform:
+        shift, log_scale = step.shift_and_log_scale(origin, h)
+        return AffineTransform(shift, log_scale.exp())
+
+    theirs = AutoregressiveTransform(meta, passes=4)
+    moved, ladj = step(z, h)
+    torch.testing.assert_close(theirs(z), moved)
+    torch.testing.assert_close(theirs.log_abs_det_jacobian(z, moved).sum(-1), ladj)
+    torch.testing.assert_close(theirs.inv(moved), step.inverse(moved, h)[0])
+
+
+def test_iaf_is_autoregressive_and_a_chain_of_two_is_not() -> None:
+    for k, after in ((1, 0), (2, 1)):
+        chain = perturbed(Chain(lambda: IAF(3, 0), k))
+        z = torch.randn(1, 3, requires_grad=True)
+        first = chain(z, torch.zeros(1, 0))[0][0, 0]
+        seen = torch.autograd.grad(first, z)[0][0, 1:].abs() > 0
+        assert seen.all() if after else not seen.any()
+
+
+def test_steps_of_a_chain_are_their_own() -> None:
+    chain = Chain(lambda: Planar(2, 0), 3)
+    for one, other in itertools.combinations(chain.parameters(), 2):
+        assert one is not other
+    assert len(list(chain.parameters())) == 3 * len(list(Planar(2, 0).parameters()))

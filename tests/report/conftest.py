@@ -1,0 +1,44 @@
+"""Studies in memory, given by what their trials measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from flowsearch.results import Metrics, Study, Trial
+
+
+def study_of(
+    trials: Sequence[Trial], readings: Mapping[tuple[int, int, str], Mapping[str, float]], **facts: Any
+) -> Study:
+    metrics = Metrics.of(readings)
+    best = metrics.best_epochs()
+    numbered = {trial.number: dataclasses.replace(trial, best_epoch=best.get(trial.number)) for trial in trials}
+    return Study("demo", facts, numbered, metrics)
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    return study_of
+
+
+@pytest.fixture
+def simple() -> Callable[..., Study]:
+    """A study whose trials have one epoch; each is (label, params, seed, elbo, state)."""
+
+    def make(*rows: tuple[str, dict[str, Any], int, float, str], split: str = "test", **values: float) -> Study:
+        trials = [
+            Trial(number, state, None, label, seed, 10.0, None, params)
+            for number, (label, params, seed, _, state) in enumerate(rows)
+        ]
+        readings = {
+            (number, 1, name): {"elbo": row[3], "kl": 5.0, "ppl": 20.0, "active_units": 4.0, **values}
+            for number, row in enumerate(rows)
+            for name in ("valid", split)
+        }
+        return study_of(trials, readings)
+
+    return make

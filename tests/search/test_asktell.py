@@ -1,0 +1,299 @@
+"""The search without Ray: a loop that hands tasks to fake trials and reports what they yield."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import fake_trials
+import pytest
+from conftest import MakeSpace
+from optuna.trial import TrialState
+
+from flowsearch.errors import Diverged, FlowsearchError
+from flowsearch.results import Journal, fold, read
+from flowsearch.search.asktell import AskTell, Verdict
+from flowsearch.search.recorder import ATTEMPTS, Recorder, Watcher
+from flowsearch.search.resume import replay, unfinished
+from flowsearch.search.space import Space, grid, rebuild
+
+PRUNED = {"trials": 12, "pruner": {"ASHA": {"reduction_factor": 2}}}
+
+
+class Halt(Exception):
+    """The driver dies here."""
+
+
+class Countdown(Watcher):
+    """Kills the driver after a number of reports."""
+
+    def __init__(self, reports: float = math.inf) -> None:
+        self.left = reports
+        self.collapses: list[tuple[int, int]] = []
+
+    def reported(self, trial: Any, epoch: int) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Halt
+
+    def collapsed(self, trial: Any, epoch: int) -> None:
+        self.collapses.append((trial.number, epoch))
+
+
+def simulate(
+    space: Space, folder: Path, readings: Any = fake_trials.curve, watcher: Watcher | None = None, workers: int = 1
+) -> AskTell:
+    """What a driver does, with workers that take turns, an epoch each; resumes if there is a journal."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "journal.jsonl"
+    search, verdicts = replay(space, read(path).events if path.exists() else [])
+    with Journal(path) as journal:
+        pending = [number for number in unfinished(search) if number not in verdicts]
+        recorder = Recorder(search, journal, folder, watcher or Watcher(), pending)
+        for number, verdict in verdicts.items():
+            recorder.finish(number, verdict)
+        running: list[Any] = []
+        while True:
+            while len(running) < workers and (task := recorder.next()):
+                running.append((task.trial, readings(task.config, directory=Path(task.directory))))
+            if not running:
+                return search
+            number, epochs = running.pop(0)
+            if not work(recorder, number, epochs):
+                running.append((number, epochs))
+
+
+def work(recorder: Recorder, number: int, epochs: Any) -> bool:
+    """One epoch of one trial; True if it ended."""
+    try:
+        measured = next(epochs)
+    except StopIteration:
+        recorder.finish(number, Verdict("COMPLETE"))
+        return True
+    except Diverged as error:
+        recorder.finish(number, Verdict("FAIL", str(error)))
+        return True
+    return recorder.report(number, measured[0].epoch, measured, 1.0)
+
+
+def rows(folder: Path) -> list[tuple[int, int]]:
+    """Every (trial, epoch) in the journal, as often as it is there."""
+    events = read(folder / "journal.jsonl").events
+    return [(event["trial"], event["epoch"]) for event in events if event["event"] == "report"]
+
+
+def curves(search: AskTell) -> list[Any]:
+    return [(t.params, t.seed, t.state, t.reason, t.elbo, t.best_epoch) for t in search.trials]
+
+
+def test_states_and_values_are_optunas(make_space: MakeSpace, tmp_path: Path) -> None:
+    search = simulate(make_space(search=PRUNED), tmp_path / "a", workers=3)
+    states = {trial.state for trial in search.study.trials}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    for ours, theirs in zip(search.trials, search.study.trials, strict=True):
+        assert ours.number == theirs.number
+        assert ours.state == theirs.state.name
+        assert theirs.intermediate_values == ours.elbo
+        expected = max(ours.elbo.values()) if ours.state == "COMPLETE" else ours.elbo[ours.last_epoch]
+        assert theirs.value == expected
+        assert theirs.user_attrs["seed"] == ours.seed
+        assert theirs.user_attrs["kl"] == 2.0
+        assert theirs.user_attrs["seconds"] == len(ours.elbo)
+
+
+def test_the_journal_tells_the_same_states(make_space: MakeSpace, tmp_path: Path) -> None:
+    search = simulate(make_space(search=PRUNED), tmp_path / "a", workers=3)
+    told = fold(read(tmp_path / "a" / "journal.jsonl").events)
+    for trial in search.study.trials:
+        assert told.trials[trial.number].state == trial.state.name
+        assert told.trials[trial.number].params == trial.params
+        assert {e for n, e, split in told.readings if n == trial.number and split == "valid"} == set(
+            trial.intermediate_values
+        )
+
+
+def test_a_trial_that_reaches_its_last_epoch_is_complete_however_bad(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space("training.epochs=4", search={"trials": 6, "pruner": {"ASHA": {"min_epochs": 4}}})
+    search = simulate(space, tmp_path / "a")
+    assert {trial.state for trial in search.trials} == {"COMPLETE"}
+
+
+def test_replicates_are_consecutive_and_differ_by_seed_only(make_space: MakeSpace, tmp_path: Path) -> None:
+    search = simulate(make_space(search={"trials": 4, "seeds": 3, "sampler": "Random"}, seed=5), tmp_path / "a")
+    assert len(search.trials) == 12
+    for first in range(0, 12, 3):
+        group = search.trials[first : first + 3]
+        assert [trial.seed for trial in group] == [5, 6, 7]
+        assert len({json.dumps(trial.params) for trial in group}) == 1
+        assert [{**trial.config, "seed": 0} for trial in group] == [{**group[0].config, "seed": 0}] * 3
+    assert len({json.dumps(trial.params) for trial in search.trials}) == 4
+
+
+def test_first_comes_first(make_space: MakeSpace, tmp_path: Path) -> None:
+    first = [{"model.latent_size": 12, "objective.beta": 0.25}, {"model.latent_size": 30, "objective.beta": 0.5}]
+    search = simulate(make_space(search={"trials": 3, "seeds": 2, "first": first}), tmp_path / "a")
+    assert [trial.params for trial in search.trials[:4]] == [first[0], first[0], first[1], first[1]]
+    assert search.trials[4].params not in first
+
+
+def test_grid_is_every_point_in_file_order(make_space: MakeSpace, tmp_path: Path) -> None:
+    posterior = {"choice": ["Gaussian", {"Planar": {"k": {"int": [1, 3]}}}]}
+    model = {"latent_size": {"choice": [8, 4]}, "posterior": posterior}
+    space = make_space(model=model, objective={}, search={"sampler": "Grid"})
+    search = simulate(space, tmp_path / "a")
+    assert [trial.params for trial in search.trials] == grid(space)
+    assert len(search.trials) == 8
+
+
+def test_parameters_of_a_branch_exist_only_in_it(make_space: MakeSpace, tmp_path: Path) -> None:
+    posterior = {"choice": ["Gaussian", {"Planar": {"k": {"int": [1, 4]}}}]}
+    space = make_space(model={"latent_size": 16, "posterior": posterior}, search={"trials": 30})
+    search = simulate(space, tmp_path / "a")
+    kinds = {trial.params["model.posterior"] for trial in search.trials}
+    assert kinds == {"Gaussian", "Planar"}
+    for trial in search.trials:
+        assert ("model.posterior.k" in trial.params) == (trial.params["model.posterior"] == "Planar")
+        assert {**rebuild(space, trial.params), "seed": trial.seed} == trial.config
+
+
+@pytest.mark.parametrize("sampler", ["TPE", "Random", "QMC", "CMAES", "Grid"])
+@pytest.mark.parametrize("cut", [1, 4, 11, 17])
+def test_a_search_that_died_goes_on_as_if_it_had_not(
+    make_space: MakeSpace, tmp_path: Path, sampler: str, cut: int
+) -> None:
+    model = {"latent_size": {"int": [10, 15]}}
+    search_section = {**PRUNED, "trials": 10, "sampler": sampler}
+    space = make_space(model=model, objective={"beta": {"choice": [0.3, 0.9]}}, search=search_section)
+    whole = simulate(space, tmp_path / "whole")
+    with pytest.raises(Halt):
+        simulate(space, tmp_path / "cut", watcher=Countdown(cut))
+    resumed = simulate(space, tmp_path / "cut")
+    assert curves(resumed) == curves(whole)
+    assert sorted(rows(tmp_path / "cut")) == sorted(rows(tmp_path / "whole"))
+    assert [t.system_attrs for t in resumed.study.trials] == [t.system_attrs for t in whole.study.trials]
+
+
+@pytest.mark.parametrize("lines", range(0, 40, 3))
+def test_every_prefix_of_a_journal_can_be_resumed(make_space: MakeSpace, tmp_path: Path, lines: int) -> None:
+    space = make_space(search={**PRUNED, "seeds": 2, "trials": 5})
+    simulate(space, tmp_path / "a", workers=3)
+    journal = tmp_path / "a" / "journal.jsonl"
+    kept = b"".join(journal.read_bytes().splitlines(keepends=True)[:lines])
+    journal.write_bytes(kept)
+    ended = {n for n, trial in fold(read(journal).events).trials.items() if trial.state != "RUNNING"}
+    before = len(rows(tmp_path / "a"))
+    search = simulate(space, tmp_path / "a", workers=2)
+    assert len(search.trials) == 10
+    assert not unfinished(search)
+    found = rows(tmp_path / "a")
+    assert len(found) == len(set(found))
+    assert not ended & {trial for trial, _ in found[before:]}
+    for trial in search.trials:
+        assert sorted(epoch for number, epoch in found if number == trial.number) == sorted(trial.elbo)
+
+
+def test_an_epoch_that_a_worker_repeats_is_recorded_once(make_space: MakeSpace, tmp_path: Path) -> None:
+    def stutters(config: Any, *, directory: Path) -> Any:
+        for epoch in (1, 2, 2, 1, 3):
+            yield fake_trials.at(config, epoch)
+
+    simulate(make_space(search={"trials": 2}), tmp_path / "a", stutters)
+    assert rows(tmp_path / "a") == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+
+
+def test_readings_that_come_late_are_recorded(make_space: MakeSpace, tmp_path: Path) -> None:
+    def late(config: Any, *, directory: Path) -> Any:
+        yield fake_trials.at(config, 1)
+        yield [fake_trials.Reading(1, "test", {"iw_nll": 36.0})]
+
+    search = simulate(make_space(search={"trials": 1}), tmp_path / "a", late)
+    told = fold(read(tmp_path / "a" / "journal.jsonl").events)
+    assert told.readings[0, 1, "test"] == {"iw_nll": 36.0}
+    assert search.study.trials[0].value == fake_trials.at(search.trials[0].config, 1)[1].values["elbo"]
+
+
+def test_a_search_can_be_made_longer(make_space: MakeSpace, tmp_path: Path) -> None:
+    short = simulate(make_space(search={"trials": 4, "sampler": "Random"}), tmp_path / "a")
+    longer = simulate(make_space(search={"trials": 9, "sampler": "Random"}), tmp_path / "a")
+    at_once = simulate(make_space(search={"trials": 9, "sampler": "Random"}), tmp_path / "b")
+    assert curves(longer)[:4] == curves(short)
+    assert curves(longer) == curves(at_once)
+
+
+def test_another_sampler_state_draws_nothing_twice(make_space: MakeSpace, tmp_path: Path) -> None:
+    """A journal that the sampler cannot reproduce is still resumed, with fresh random numbers."""
+    section = {"trials": 6, "sampler": "Random"}
+    drawn = simulate(make_space(search=section, seed=1), tmp_path / "a")
+    search = simulate(make_space(search={**section, "trials": 12}, seed=2), tmp_path / "a")
+    assert [trial.params for trial in search.trials[:6]] == [trial.params for trial in drawn.trials]
+    assert len({json.dumps(trial.params) for trial in search.trials}) == 12
+
+
+def test_nan_is_a_failure_with_a_reason(make_space: MakeSpace, tmp_path: Path) -> None:
+    first = [{"model.latent_size": size, "objective.beta": 0.5} for size in (1, 4, 16)]
+    space = make_space(model={"latent_size": {"int": [1, 32]}}, search={"trials": 3, "first": first})
+    search = simulate(space, tmp_path / "a", fake_trials.bad)
+    assert [(trial.state, trial.reason) for trial in search.trials] == [
+        ("FAIL", "kl is not finite at step 12"),
+        ("FAIL", "elbo is not finite at epoch 2"),
+        ("COMPLETE", None),
+    ]
+    assert search.study.trials[0].state is TrialState.FAIL
+    assert search.study.best_trial.number == 2
+    assert curves(replay(space, read(tmp_path / "a" / "journal.jsonl").events)[0])[2] == curves(search)[2]
+
+
+def test_collapse_is_flagged_once_and_only_after_warm_up(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space(
+        model={"latent_size": 5}, objective={"warmup_epochs": 4, "beta": {"choice": [1.0]}}, search={"trials": 1}
+    )
+    watcher = Countdown()
+    search = simulate(space, tmp_path / "a", fake_trials.bad, watcher)
+    assert watcher.collapses == [(0, 5)]
+    assert search.study.trials[0].user_attrs["collapsed_at"] == 5
+    assert list(search.study.trials[0].intermediate_values) == [1, 2, 3, 4, 5]
+
+
+def test_a_worker_that_dies_again_and_again_fails_its_trial(make_space: MakeSpace, tmp_path: Path) -> None:
+    search = AskTell(make_space(search={"trials": 1}), 0)
+    (tmp_path / "a").mkdir()
+    with Journal(tmp_path / "a" / "journal.jsonl") as journal:
+        recorder = Recorder(search, journal, tmp_path / "a", Watcher())
+        for attempt in range(1, ATTEMPTS + 1):
+            task = recorder.next()
+            assert task is not None
+            assert (task.trial, search.trials[0].attempt) == (0, attempt)
+            recorder.lost(0, "its worker died")
+        assert recorder.next() is None
+    assert (search.trials[0].state, search.trials[0].reason) == ("FAIL", "its worker died")
+
+
+def test_a_full_disk_stops_the_search_with_advice(make_space: MakeSpace, tmp_path: Path) -> None:
+    class Full:
+        def append(self, event: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    recorder = Recorder(AskTell(make_space(), 0), Full(), tmp_path, Watcher())  # type: ignore[arg-type]
+    with pytest.raises(FlowsearchError, match=r"journal.jsonl: No space left on device; .*--resume"):
+        recorder.next()
+    assert recorder.error is not None
+
+
+def test_values_that_do_not_combine_fail_alone(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space(objective={"warmup_epochs": {"choice": [0, 5]}}, search={"trials": 8, "sampler": "Random"})
+    broken = type(space)(
+        space.study,
+        {**space.tree, "training": {**space.tree["training"], "epochs": 4}},
+        space.search,
+        space.resources,
+        "",
+    )
+    search = simulate(broken, tmp_path / "a")
+    assert {(trial.params["objective.warmup_epochs"], trial.state) for trial in search.trials} == {
+        (0, "COMPLETE"),
+        (5, "FAIL"),
+    }
+    assert all("fewer than training.epochs" in (t.reason or "") for t in search.trials if t.state == "FAIL")
+    assert curves(replay(broken, read(tmp_path / "a" / "journal.jsonl").events)[0]) == curves(search)

@@ -1,0 +1,285 @@
+"""Studies as a user runs them, on a real Ray."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, MakeSpace
+from rich.console import Console
+
+from flowsearch.errors import FlowsearchError, SpaceError, StudyError
+from flowsearch.results import fold, read
+from flowsearch.results import load as load_tables
+from flowsearch.search import study
+from flowsearch.search.space import Space, load
+from flowsearch.search.study import run, run_space
+
+CLOCKS = {"seconds", "tokens_per_second", "peak_memory"}
+
+pytestmark = pytest.mark.ray
+
+
+def run_fake(space: Space, folder: Path, readings: str = "curve", **options: Any) -> tuple[int, str]:
+    """Exit code and output of a study of fake trials."""
+    out = Console(file=StringIO(), width=200)
+    code = run_space(space, folder=folder, readings=f"fake_trials:{readings}", console=out, **options)
+    return code, out.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_every_way_to_end(make_space: MakeSpace, tmp_path: Path) -> None:
+    """A trial that diverges, crashes, runs out of memory, loses its worker or collapses, and one that does nothing
+    wrong."""
+    sizes = [16, 1, 2, 3, 4, 6, 5, 17]
+    first = [{"model.latent_size": size} for size in sizes]
+    model = {**TINY["model"], "latent_size": {"int": [1, 32]}}
+    space = make_space("training.epochs=3", model=model, objective={}, search={"trials": len(sizes), "first": first})
+    code, said = run_fake(space, tmp_path / "toy", "bad")
+    assert code == 0
+    told = fold(read(tmp_path / "toy" / "journal.jsonl").events)
+    found = {sizes[number]: (trial.state, trial.reason) for number, trial in told.trials.items()}
+    assert found == {
+        16: ("COMPLETE", None),
+        1: ("FAIL", "kl is not finite at step 12"),
+        2: ("FAIL", "ValueError: [bold]no[/] such thing"),
+        3: ("FAIL", "out of memory"),
+        4: ("FAIL", "elbo is not finite at epoch 2"),
+        6: ("COMPLETE", None),
+        5: ("COMPLETE", None),
+        17: ("COMPLETE", None),
+    }
+    assert [event["trial"] for event in events(tmp_path / "toy", "start")].count(sizes.index(6)) == 2
+    trace = (tmp_path / "toy" / "trials" / "2" / "error.txt").read_text()
+    assert "Traceback" in trace
+    assert "no[/] such thing" in trace
+    assert "trial 6 collapsed at epoch 2: -ELBO 58.00 nats/doc, KL 0.01, AU 0" in said
+    assert "trial 0 epoch 2 valid: -ELBO " in said
+    assert "trial 5 will start again: its worker died" in said
+    assert "trial 2 FAIL: ValueError: [bold]no[/] such thing" in said
+    assert load_tables(tmp_path / "toy").trials[0].state == "COMPLETE"
+    assert not (tmp_path / "toy" / "_ray").exists()
+    epochs = [(event["trial"], event["epoch"]) for event in events(tmp_path / "toy", "report")]
+    assert len(epochs) == len(set(epochs))
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_study_with_a_pruner_then_made_longer(make_space: MakeSpace, tmp_path: Path) -> None:
+    section = {"trials": 6, "seeds": 2, "pruner": {"ASHA": {"reduction_factor": 2}}}
+    folder = tmp_path / "toy"
+    code, said = run_fake(make_space(search=section), folder)
+    assert code == 0
+    told = fold(read(folder / "journal.jsonl").events)
+    assert {trial.state for trial in told.trials.values()} == {"COMPLETE", "PRUNED"}
+    for number, trial in told.trials.items():
+        epochs = sorted(epoch for n, epoch, split in told.readings if n == number and split == "valid")
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert len(epochs) == 9 or trial.reason == f"ASHA at epoch {len(epochs)}"
+        assert f"trial {number} {trial.state}" in said
+    code, said = run_fake(make_space(search=section), folder, resume=True)
+    assert (code, "all 12 trials have finished" in said) == (0, True)
+    code, said = run_fake(make_space(search={**section, "trials": 7}), folder, resume=True)
+    starts = [event["trial"] for event in events(folder, "start")]
+    assert (code, starts) == (0, list(range(14)))
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_when_all_trials_fail_the_exit_code_and_a_line_say_so(make_space: MakeSpace, tmp_path: Path) -> None:
+    model = {**TINY["model"], "latent_size": 1}
+    code, said = run_fake(make_space(model=model, search={"trials": 3}), tmp_path / "toy", "bad")
+    assert code == 1
+    assert "no trial completed; 3 failed with: kl is not finite at step 12" in said
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_reused_actor_is_a_fresh_one(make_space: MakeSpace, tmp_path: Path) -> None:
+    """Real training: the third trial of an actor measures what the first trial of another one does."""
+    choices = [{"model.latent_size": size, "objective.beta": 0.5} for size in (12, 20, 16)]
+    resources = {"concurrent": 1, "cpus_per_trial": 1}
+
+    def measured(name: str, first: list[dict[str, Any]]) -> Any:
+        space = make_space("training.epochs=2", resources=resources, search={"trials": len(first), "first": first})
+        corpus = study.load_corpus(space)
+        assert run_space(space, folder=tmp_path / name, corpus=corpus, console=Console(file=StringIO())) == 0
+        rows = [e["readings"] for e in events(tmp_path / name, "report") if e["trial"] == len(first) - 1]
+        return [
+            (row["split"], {k: v for k, v in row["values"].items() if k not in CLOCKS})
+            for epoch in rows
+            for row in epoch
+        ]
+
+    reused = measured("reused", choices)
+    assert len(reused) >= 4
+    assert measured("fresh", choices[2:]) == reused
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read(folder / "journal.jsonl").events if event["event"] == kind]
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from flowsearch.search.space import load
+from flowsearch.search.study import run_space
+folder = Path(sys.argv[1])
+sys.exit(run_space(load(Path(sys.argv[2])), folder=folder, resume="--resume" in sys.argv, readings="fake_trials:slow"))
+"""
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Any]:
+    """Starts drivers of a slow study in processes of their own."""
+    file = tmp_path / "toy.yaml"
+    section = {"trials": 6, "pruner": {"ASHA": {"reduction_factor": 2}}}
+    file.write_text(yaml.safe_dump({"defaults": ["base", "_self_"], "study": "toy", **TINY, "search": section}))
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", DRIVER, str(tmp_path / "toy"), str(file), *options]
+        environment = {**os.environ, "PYTHONPATH": paths}
+        started.append(
+            subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_reports(folder: Path, count: int) -> None:
+    for _ in range(600):
+        if (folder / "journal.jsonl").exists() and len(events(folder, "report")) >= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"fewer than {count} reports in a minute")
+
+
+def raylets_of(process: subprocess.Popen[str]) -> list[str]:
+    """Command lines of Ray processes that a driver left behind: they carry its session folder's process id."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in found if re.search(rf"session_[\d_-]*_{process.pid}\b", line)]
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_and_repeats_nothing(driver: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    first = driver()
+    wait_for_reports(folder, 8)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    acknowledged = [(e["trial"], e["epoch"]) for e in events(folder, "report")]
+    ended = {e["trial"] for e in events(folder, "finish")}
+    assert len(ended) < 6
+    second = driver("--resume")
+    said, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    reported = [(e["trial"], e["epoch"]) for e in events(folder, "report")]
+    assert len(reported) == len(set(reported))
+    assert reported[: len(acknowledged)] == acknowledged
+    assert not ended & {trial for trial, _ in reported[len(acknowledged) :]}
+    tables = load_tables(folder)
+    assert {trial.state for trial in tables.trials.values()} <= {"COMPLETE", "PRUNED"}
+    assert sorted(tables.trials) == list(range(6))
+    for number in tables.trials:
+        epochs = [epoch for trial, epoch in reported if trial == number]
+        assert sorted(epochs) == list(range(1, len(epochs) + 1))
+    assert not raylets_of(first)
+    assert not raylets_of(second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_stops_a_study_that_can_be_resumed(driver: Any, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "toy"
+    process = driver()
+    wait_for_reports(folder, 3)
+    rival = driver("--resume")
+    said, _ = rival.communicate(timeout=60)
+    assert rival.returncode == 1
+    assert f"StudyError: {folder}: already running in process {process.pid} on " in said
+    process.send_signal(getattr(signal, name))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert f"stopped by {name}; --resume goes on" in said
+    assert "Traceback" not in said
+    assert not raylets_of(process)
+    told = fold(read(folder / "journal.jsonl").events)
+    assert "RUNNING" in {trial.state for trial in told.trials.values()}
+
+
+def write(tmp_path: Path, **sections: Any) -> Path:
+    file = tmp_path / "toy.yaml"
+    file.write_text(yaml.safe_dump({"defaults": ["base", "_self_"], "study": "toy", **TINY, **sections}))
+    return file
+
+
+def test_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, search={"trials": 4, "seeds": 2})
+    assert run(file, ["objective.beta=0.5"], results=tmp_path / "results", dry_run=True) == 0
+    said = capsys.readouterr().out
+    assert "8 trials: 4 configurations, 2 seed(s) each; sampler TPE, no pruner" in said
+    assert "1 parameters, 23 points" in said
+    assert "corpus synthetic: 200 train, 50 valid, 50 test documents" in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_study_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    with pytest.raises(StudyError, match="no study to resume"):
+        run(file, results=tmp_path, resume=True)
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "journal.jsonl").touch()
+    with pytest.raises(StudyError, match="this study exists; --resume goes on with it, study=NAME starts another"):
+        run(file, results=tmp_path)
+
+
+def test_another_space_or_corpus_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, search={"trials": 2})
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "journal.jsonl").touch()
+    (folder / "space.yaml").write_text(study.described(load(file)))
+    changed = "training.epochs was 9 and is 5; only search.trials and resources may change"
+    with pytest.raises(StudyError, match=changed):
+        run(file, ["training.epochs=5"], results=tmp_path, resume=True)
+    study.check_folder(folder, load(file, ["search.trials=9", "resources.concurrent=1"]), resume=True)
+    before = [{"event": "study", "corpus_checksum": "0" * 64}]
+    with pytest.raises(StudyError, match="has changed since the study began"):
+        study.check_corpus(study.load_corpus(load(file)), before, folder)
+
+
+def test_one_study_has_one_corpus(tmp_path: Path) -> None:
+    sizes = {"train": {"choice": [10, 20]}, "valid": 5, "test": 5}
+    file = write(tmp_path, data={"corpus": {"synthetic": sizes}})
+    with pytest.raises(SpaceError, match="expected one corpus per study"):
+        run(file, results=tmp_path, dry_run=True)
+
+
+def test_space_yaml_says_what_ran_and_can_run_again(tmp_path: Path) -> None:
+    space = load(write(tmp_path, search={"trials": 2}))
+    text = study.described(space)
+    for name in ("space_hash", "seed", "versions.ray", "versions.torch", "commit", "python", "platform"):
+        assert re.search(rf"^# {name}: .", text, re.MULTILINE), name
+    (tmp_path / "space.yaml").write_text(text)
+    assert load(tmp_path / "space.yaml") == space
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_trial_that_does_not_fit_is_an_error_before_it_starts(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space(resources={"cpus_per_trial": 64})
+    with pytest.raises(FlowsearchError, match="a trial needs 64 CPU and 0 GPU; there are 2 CPU, 0 GPU"):
+        run_fake(space, tmp_path / "toy")
