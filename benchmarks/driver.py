@@ -25,12 +25,15 @@ EPOCHS = 5
 def measure(trials: int) -> None:
     """One study."""
     with tempfile.TemporaryDirectory() as folder, machines(None, space_of(Path(folder), trials, EPOCHS).resources, 2):
-        wall, processor = time.perf_counter(), time.process_time() study_of(Path(folder) / "study", trials, EPOCHS)
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor journal = (Path(folder) /
-        "study" / "study" / "journal.jsonl").read_bytes() reports = journal.count(b'{"event":"report"') megabytes =
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 print( f"{trials} trials, {reports} reports: {wall /
-        trials:.3f} s wall and {processor / trials:.3f} s of the driver's " f"processor per trial, {megabytes:.0f} MB
-        at most; wanted 0.2 s and 600 MB", flush=True, )
+        wall, processor = time.perf_counter(), time.process_time()
+        study_of(Path(folder) / "study", trials, EPOCHS)
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        journal = (Path(folder) / "study" / "study" / "journal.jsonl").read_bytes()
+    reports = journal.count(b'{"event":"report"')
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{trials} trials, {reports} reports; wanted at most 0.2 s per trial and 600 MB")
+    print(f"  {wall / trials:.3f} s wall per trial, {processor / trials:.3f} s of it on the driver's processor")
+    print(f"  {memory:.0f} MB at most", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ class Planar(Flow):
     ) -> tuple[Float[Tensor, "*n B D"], Float[Tensor, "*n B"]]:
         u, w, b = self.parameters_of(h).split([self.latent_size, self.latent_size, 1], dim=-1)
         along = (w * u).sum(-1, keepdim=True)
-        stretch = softplus(along + math.log(math.e - 1)) - 1
-        u_hat = u + (stretch - along) * w / w.square().sum(-1, keepdim=True)
+        slope = softplus(along + math.log(math.e - 1))  # 1 + w.u_hat, without the cancellation where it is near 0
+        u_hat = u + (slope - 1 - along) * w / w.square().sum(-1, keepdim=True)
         activation = torch.tanh((w * z).sum(-1, keepdim=True) + b)
-        ladj = torch.log1p((1 - activation.square()) * stretch)
+        flat = activation.square()
+        ladj = torch.log(flat + (1 - flat) * slope)
         return z + u_hat * activation, ladj.squeeze(-1)

@@ -25,6 +25,7 @@ def caption(study: Study, split: str, shown: Sequence[Configuration], *, has_bes
         f"Bound: ELBO at KL weight 1. Best epoch and ranking by validation ELBO; values on {split}.",
         f"Trials: {states(study)}. {_seeds(shown, has_best)}",
         "AU: active units of z_K, after the flow. MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
+        _gap(split, shown),
         _collapsed(shown),
         _absent(split, shown),
         *(f"Incomplete: {note}." for note in study.notes),
@@ -53,7 +54,7 @@ def _data(study: Study, split: str) -> str:
         "split {}": split,
         "{} tokens per document (</s> counted)": tokens.get(split),
         "vocabulary {}": facts.get("vocabulary_size"),
-        "true entropy H(X) {} nats per document": facts.get("entropy"),
+        "H(X) of its source {} nats per document": facts.get("entropy"),
     }
     parts = [phrase.replace("{}", _fact(value)) for phrase, value in given.items() if value is not None]
     return ", ".join(parts) + "."
@@ -73,6 +74,13 @@ def _seeds(shown: Sequence[Configuration], has_best: bool) -> str:
     noise = "by more than two combined standard errors"
     best = f"Bold: better than the runner-up {noise}." if has_best else f"No row is better than the next {noise}."
     return f"{spread} {best}"
+
+
+def _gap(split: str, shown: Sequence[Configuration]) -> str:
+    known = [row.values["entropy"].mean for row in shown if "entropy" in row.values]
+    if not known:
+        return ""
+    return f"gap: -ELBO minus the true -log p(x) of the same {split} documents, {known[0]:.2f} nats in the mean."
 
 
 def _collapsed(shown: Sequence[Configuration]) -> str:

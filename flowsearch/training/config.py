@@ -91,7 +91,8 @@ class In:
             return Component(name=name, knobs=dict(schema.model_validate(knobs)))
         except ValidationError as error:
             first = error.errors()[0]
-            raise fault(explain(first, schema), path=first["loc"], value=first["input"]) from error
+            found = {} if first["type"] == "missing" else {"value": first["input"]}
+            raise fault(explain(first, schema), path=first["loc"], **found) from error
 
 
 def fault(problem: str, **context: Any) -> PydanticCustomError:
@@ -230,7 +231,7 @@ def describe(error: Any) -> str:
     context = error.get("ctx", {})
     path = [str(part) for part in (*error["loc"], *context.get("path", ()))]
     value = context.get("value", error["input"])
-    shown = "" if error["type"] == "missing" else f" {value!r:.80};"
+    shown = "" if error["type"] == "missing" or ("path" in context and "value" not in context) else f" {value!r:.80};"
     return f"{'.'.join(path)}:{shown} {explain(error, section_at(error['loc'][:-1]))}"
 
 
