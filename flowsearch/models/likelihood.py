@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from flowsearch.errors import Intractable
 
 CHUNK = 256
 """Tokens whose logits are held at once: the fastest of 256, 512 and 1280 on one core (benchmarks/training_step.py)."""
@@ -45,8 +46,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of each sequence; gradients made with the forward pass, for a weight of 1 on every sequence.
 
     Backward scales them: exact for the states whatever the weights, exact for the layer's weight where all sequences
-    weigh the same, as in any mean over documents; where they differ its gradient is made again. A second derivative is
-    refused: those gradients are no function of the states any more, so it would silently be wrong.
+    weigh the same, as in any mean over documents; where they differ its gradient is made again. These gradients are no
+    function of the states any more, so a second derivative, which would silently be wrong, is refused as Intractable.
     """
 
     @staticmethod
@@ -62,8 +63,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return nll.view(targets.shape).sum(0)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise Intractable("the chunked likelihood has no second derivative")
         states, weight, targets, mask, d_states, d_weight = ctx.saved_tensors
         (outer,) = gradients
         if d_weight is not None:

@@ -34,6 +34,10 @@ MODULES = ("flowsearch", "jaxtyping", "safetensors", "wadler_lindig", "zuko")
 """What a worker imports beyond Ray, torch and what Ray itself depends on (NumPy, PyArrow, pydantic)."""
 
 
+TOKEN = Path("~/.ray/auth_token").expanduser()
+"""Where Ray keeps its token unless told otherwise."""
+
+
 @dataclass(frozen=True)
 class Machines:
     """Where trials run.
@@ -61,27 +65,44 @@ def machines(address: str | None, resources: Any, trials: int) -> Iterator[Machi
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
+    if address and has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray  # not before: it reads its settings when it is imported
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield Machines(fitting(ray.cluster_resources(), resources, trials, joined=False), None)
         return
-    wanted = {} if address else own(resources, trials)
     try:
-        try:
-            context = ray.init(
-                address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **wanted or away()
-            )
-        except Exception as error:
-            where = f"Ray at {address}" if address else "Ray"
-            raise FlowsearchError(f"{where} did not answer: {_first_line(error)}") from error
-        _owner_only(Path.home() / ".ray" / "auth_token")
+        url = connected(address, away() if address else own(resources, trials))
         there = ray.cluster_resources()
-        url = context.dashboard_url
         yield Machines(fitting(there, resources, trials, joined=address is not None), f"http://{url}" if url else None)
     finally:
         ray.shutdown()
+
+
+def connected(address: str | None, options: dict[str, Any]) -> str | None:
+    """Start or join Ray; the address of its dashboard, if it has one.
+
+    Raises:
+        FlowsearchError: it did not answer.
+    """
+    import ray
+
+    try:
+        context = ray.init(address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **options)
+    except Exception as error:
+        where = f"Ray at {address}" if address else "Ray"
+        advice = f"; if it wants a token, put it in {TOKEN} or RAY_AUTH_TOKEN" if address and not has_token() else ""
+        raise FlowsearchError(f"{where} did not answer: {_first_line(error)}{advice}") from error
+    _owner_only(TOKEN)
+    url: str | None = context.dashboard_url
+    return url
+
+
+def has_token() -> bool:
+    """Whether there is a token to show: Ray started where one lies asks for it, a driver does not show it unasked."""
+    return TOKEN.is_file() or any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
 
 
 def own(resources: Any, trials: int) -> dict[str, Any]:

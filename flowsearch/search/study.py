@@ -38,7 +38,7 @@ from flowsearch.search.cluster import machines
 from flowsearch.search.recorder import Recorder
 from flowsearch.search.resume import replay, sampler_seed, unfinished
 from flowsearch.search.space import Space, load, size
-from flowsearch.search.trainable import READINGS
+from flowsearch.search.task import READINGS
 from flowsearch.search.view import Lines, Picture, View, spelled
 
 CORPUS_KEYS = ("corpus", "root", "vocabulary_size", "min_count", "max_words")
@@ -185,7 +185,11 @@ def searched(
             view.note(f"Ray dashboard: {there.dashboard} (its token: ray get-auth-token)")
         try:
             with view:
-                tune(recorder, view, signals, workers, there.concurrent)
+                if signals.received is None:
+                    with signals.insisting():
+                        tune(recorder, view, signals, workers, there.concurrent)
+        except KeyboardInterrupt:
+            view.note("stopped at once")
         except Exception as error:
             if recorder.error:
                 raise recorder.error from error
@@ -258,13 +262,16 @@ class Signals:
     insists.
 
     1. Trials that were running stay unfinished in the journal, so that they go on when the study is resumed.
-    2. Outside the main thread Python allows no handlers, and signals do what they do there.
+    2. A second signal cuts short only what may be cut short (`insisting`): not Ray's own shutdown, which takes a
+       second.
+    3. Outside the main thread Python allows no handlers, and signals do what they do there.
     """
 
     NAMES = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._may_raise = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -283,10 +290,19 @@ class Signals:
             for name in self.NAMES:
                 signal.signal(name, self._on_signal)
 
+    @contextmanager
+    def insisting(self) -> Iterator[None]:
+        """In this block a second signal raises KeyboardInterrupt."""
+        self._may_raise = True
+        try:
+            yield
+        finally:
+            self._may_raise = False
+
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is not None and self._may_raise:
             raise KeyboardInterrupt
-        self.received = signum
+        self.received = self.received or signum
 
 
 def check_folder(folder: Path, space: Space, *, resume: bool) -> None:

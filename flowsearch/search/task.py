@@ -8,6 +8,9 @@ from typing import Any
 
 from flowsearch.results import Reading
 
+READINGS = "flowsearch.training.trial:readings"
+"""Where a study's trials come from: `module:function`, imported in the worker only."""
+
 Row = Mapping[str, Any]
 """A reading as JSON: `{split, values}`."""
 

@@ -18,10 +18,7 @@ from ray.tune import Trainable
 
 from flowsearch.errors import Diverged
 from flowsearch.results import Reading
-from flowsearch.search.task import Crash, Task, as_rows
-
-READINGS = "flowsearch.training.trial:readings"
-"""Where a study's trials come from: `module:function`, imported in the worker only."""
+from flowsearch.search.task import READINGS, Crash, Task, as_rows
 
 Readings = Callable[..., Iterator[list[Reading]]]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +12,10 @@ import yaml
 from flowsearch.search.cluster import machines
 from flowsearch.search.space import Space, load
 
-TINY = {
-    "data": {"corpus": {"synthetic": {"train": 200, "valid": 50, "test": 50}}},
-    "model": {
-        "latent_size": {"int": [10, 32]},
-        "encoder": {"LSTMEncoder": {"embedding_size": 8, "hidden_size": 8}},
-        "decoder": {"LSTMDecoder": {"embedding_size": 8, "hidden_size": 8, "dropout": 0.5}},
-    },
-    "objective": {"beta": {"uniform": [0.2, 1.0]}},
-    "training": {"epochs": 9},
-}
+HERE = str(Path(__file__).parent)
+sys.path.insert(0, HERE)  # workers are given the driver's path, and import `fake_trials` by its name
 
-MakeSpace = Callable[..., Space]
+from toy_spaces import TINY, MakeSpace  # noqa: E402  after the path
 
 
 @pytest.fixture
@@ -42,6 +34,5 @@ def make_space(tmp_path: Path) -> MakeSpace:
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """One Ray for all tests of a session: two trials at once."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with machines(None, SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0, concurrent=2), 2):
         yield

@@ -9,8 +9,8 @@ from typing import Any
 
 import fake_trials
 import pytest
-from conftest import MakeSpace
 from optuna.trial import TrialState
+from toy_spaces import MakeSpace
 
 from flowsearch.errors import Diverged, FlowsearchError
 from flowsearch.results import Journal, fold, read

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, MakeSpace
 from rich.console import Console
+from toy_spaces import TINY, MakeSpace
 
 from flowsearch.errors import FlowsearchError, SpaceError, StudyError
 from flowsearch.results import fold, read
@@ -146,9 +146,9 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
     started: list[subprocess.Popen[str]] = []
 
-    def start(*options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", DRIVER, str(tmp_path / "toy"), str(file), *options]
-        environment = {**os.environ, "PYTHONPATH": paths}
+    def start(*options: str, program: str = DRIVER) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, str(tmp_path / "toy"), str(file), *options]
+        environment = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "disabled"}
         started.append(
             subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         )
@@ -219,6 +219,45 @@ def test_a_signal_stops_a_study_that_can_be_resumed(driver: Any, tmp_path: Path,
     assert not raylets_of(process)
     told = fold(read(folder / "journal.jsonl").events)
     assert "RUNNING" in {trial.state for trial in told.trials.values()}
+
+
+NODES = """
+import sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from flowsearch.search.space import load
+from flowsearch.search.study import run_space
+folder = Path(sys.argv[1])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+node = cluster.add_node(num_cpus=1)
+def lose_a_node():
+    journal = folder / "journal.jsonl"
+    while not journal.exists() or journal.read_bytes().count(b'"report"') < 5:
+        time.sleep(0.1)
+    cluster.remove_node(node, allow_graceful=False)
+threading.Thread(target=lose_a_node, daemon=True).start()
+code = run_space(load(Path(sys.argv[2])), folder=folder, address=cluster.address, readings="fake_trials:slow")
+cluster.shutdown()
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_takes_no_result_with_it(driver: Any, tmp_path: Path) -> None:
+    """Two nodes, joined by their address; one of them goes while its trial runs, which then goes on at the other."""
+    folder = tmp_path / "toy"
+    process = driver(program=NODES)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert "will start again: its worker died" in said
+    starts = [event["trial"] for event in events(folder, "start")]
+    assert len(starts) == 7
+    reported = [(e["trial"], e["epoch"]) for e in events(folder, "report")]
+    assert len(reported) == len(set(reported))
+    for number in range(6):
+        epochs = [epoch for trial, epoch in reported if trial == number]
+        assert epochs == list(range(1, len(epochs) + 1))
+    assert {trial.state for trial in load_tables(folder).trials.values()} <= {"COMPLETE", "PRUNED"}
 
 
 def write(tmp_path: Path, **sections: Any) -> Path:
