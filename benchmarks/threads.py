@@ -84,6 +84,7 @@ def beside(processes: int) -> Iterator[None]:
 
 
 def main() -> None:
+    """Compare the two arrangements."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0)

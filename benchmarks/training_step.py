@@ -1,8 +1,11 @@
 """How much faster is our training step than the same step written plainly, and does it compute the same?
 
-The plain step is the textbook's: batch-first tensors, all logits at once, one cross-entropy per token, Python loops over
-the parameters to clip and to descend. Ours is `flowsearch.training.loop.descend` on the ELBO. Both have one thread, the
-same weights and the same batch, and take turns; time is the process' CPU time, for cores may be shared.
+The plain step is the textbook's: batch-first tensors, all logits at once, one cross-entropy per token, Python loops
+over the parameters to clip and to descend. Ours is `flowsearch.training.loop.descend` on the ELBO. Both have one thread
+and the same batch, and take turns; time is the process' CPU time, for cores may be shared.
+
+How fast a matrix product is in the same turns stands below: it is what either step could reach, and a core that shares
+its units with a busy neighbour has less of it.
 
 Loss and gradient are compared with the same noise and without dropout, against the plain step in float32; the
 gradient's difference is |ours - plain| / |plain| over all parameters together.
@@ -141,6 +144,7 @@ def difference(size: Namespace, batch: Batch, precision: str, *, bf16: bool) -> 
 
 
 def main() -> None:
+    """Compare the three steps."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options = {"rounds": 15, "embeddings": 128, "hidden": 256, "vocabulary": 5000}
     for name, default in (options | {"documents": 32, "tokens": 80, "latent": 32}).items():
@@ -166,10 +170,16 @@ def main() -> None:
         "ours fp32": at(precision, our_step(ours(size, 0.5), batch)),
         "ours bf16": at(precision, our_step(ours(size, 0.5, bf16=True), batch)),
     }
-    times = interleaved(variants, size.rounds, warmup=2)
+    square = torch.randn(1024, 1024)
+    products = {
+        "product of plain": at("highest", lambda: square @ square),
+        "product of ours": at(precision, lambda: square @ square),
+        "product in bf16": at(precision, lambda: square.bfloat16() @ square.bfloat16()),
+    }
+    times = interleaved(variants | products, size.rounds, warmup=2)
     print(f"float32 products of ours: {precision}; {size.documents} documents x {size.tokens} tokens")
     print(f"{'':12}{'ms (10 to 90 %)':>26}{'tokens/s':>10}{'times as fast':>22}{'loss':>10}{'gradient':>10}")
-    for name, seen in times.items():
+    for name, seen in ((name, times[name]) for name in variants):
         spread = Spread.of([1000 * second for second in seen])
         speed = 1000 * size.documents * size.tokens / spread.median
         same = ("", "") if name.startswith("plain") else tuple(
@@ -177,6 +187,8 @@ def main() -> None:
         )  # fmt: skip
         faster = str(ratio(times["plain fp32"], seen))
         print(f"{name:12}{spread!s:>26}{speed:>10.0f}{faster:>22}{same[0]:>10}{same[1]:>10}")
+    for name in products:
+        print(f"{name:18}{Spread.of([2 * 1.024**3 / second for second in times[name]])} GFLOP/s")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def mutual_information(evaluation: Evaluation) -> Mapping[str, float]:
 def mutual_information_reference(evaluation: Evaluation) -> Mapping[str, float]:
     """`mutual_information_reference` in nats: the estimator of He et al. (2019), to compare with published ones.
 
-    The aggregate is each batch's own, so it cannot exceed log(batch size) = 3.47; the entropy of q(z|x) is exact, so near
-    0 the estimate is noisy and can be negative.
+    The aggregate is each batch's own, so it cannot exceed log(batch size) = 3.47; the entropy of q(z|x) is exact, so
+    near 0 the estimate is noisy and can be negative.
     """
     total = 0.0
     for index in evaluation.batch.unique():

@@ -76,7 +76,6 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 keep = None if mask is None else mask.flatten()
                 rows, labels = states.flatten(0, 1), targets.flatten()
                 _, _, d_weight = chunks(rows, weight.to(states.dtype), labels, keep, per_token, (False, True))
-                d_weight = d_weight.to(weight.dtype)
         if d_states is not None:
             d_states = d_states.view(states.shape) * outer.to(states.dtype).unsqueeze(-1)
         return d_states, d_weight, None, None, None
@@ -100,8 +99,8 @@ def chunks(
         target = labels[part].unsqueeze(1)
         logits = (rows[part] @ weight.t()).to(wide)
         top, chosen = logits.amax(1, keepdim=True), logits.gather(1, target)
-        # One fused softmax passes over memory once. The likeliest word has p = 1 / sum exp(logit - top), at least 1 / V,
-        # so its logarithm is safe where that of the target's own p may have underflowed.
+        # One fused softmax passes over memory once. The likeliest word has p = 1 / sum exp(logit - top) >= 1 / V, so
+        # its logarithm is safe where that of the target's own p may have underflowed.
         error = logits.softmax(1)
         nll[part] = (top - chosen - error.amax(1, keepdim=True).log()).squeeze(1)
         if d_rows is None and d_weight is None:

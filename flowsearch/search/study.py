@@ -47,6 +47,9 @@ CORPUS_KEYS = ("corpus", "root", "vocabulary_size", "min_count", "max_words")
 COMPACT_EVERY = 30.0
 """Seconds between two Parquet snapshots of a running study, or twenty times what one takes."""
 
+RAY = "_ray"
+"""The folder that Ray Tune is given for files of its own; it goes when the search ends."""
+
 SHOWN = 5
 """Trials listed when a study ends."""
 
@@ -129,6 +132,7 @@ def run_space(
     console = console or Console(highlight=False, markup=False, emoji=False)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), Signals() as signals:
+        shutil.rmtree(folder / RAY, ignore_errors=True)  # of a driver that was killed
         done = read(folder / JOURNAL) if resume else Replay([], 0, [])
         search, verdicts = replay(space, done.events)
         check_corpus(corpus, done.events, folder)
@@ -198,7 +202,7 @@ def searched(
                 f"the search stopped: {_last_line(error)} ({folder / 'error.txt'}); --resume goes on"
             ) from error
         finally:
-            shutil.rmtree(folder / "_ray", ignore_errors=True)
+            shutil.rmtree(folder / RAY, ignore_errors=True)
 
 
 def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, concurrent: int) -> None:
@@ -232,7 +236,7 @@ def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, con
         ),
         run_config=ray_tune.RunConfig(
             name=space.study,
-            storage_path=str(folder / "_ray"),
+            storage_path=str(folder / RAY),
             stop=Stop(signals),
             callbacks=[Heartbeat([view.tick, Snapshots(folder)])],
             checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
@@ -405,7 +409,7 @@ def facts(space: Space, corpus: text.Corpus | None) -> dict[str, Any]:
             "corpus": corpus.name,
             "corpus_checksum": corpus.checksum,
             "vocabulary_size": len(corpus.vocabulary),
-            "tokens_per_document": corpus.splits["test"].tokens_per_document,
+            "tokens_per_document": {name: split.tokens_per_document for name, split in corpus.splits.items()},
             **{name: value for name, value in corpus.facts.items() if name == "entropy"},
         }
     return known

@@ -1,6 +1,6 @@
 """Laws of every exported flow, and of chains of its steps.
 
-Every parameter is perturbed first: at initialisation a flow is the identity, and the identity obeys most laws by accident.
+Every parameter is perturbed first: at initialisation a flow is the identity, which obeys most laws by accident.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def perturbed(step: nn.Module, scale: float = 0.3, seed: int = 0) -> nn.Module:
 
 
 def points(latent_size: int, *shape: int) -> tuple[Tensor, Tensor]:
-    """z [*shape, D] and a context for the last of those dimensions; wider than any flow asks, as a posterior's may be."""
+    """z [*shape, D] and a context for the last of those dimensions; a flow without a context is given one too."""
     torch.manual_seed(1)
     return 1.5 * torch.randn(*shape, latent_size), torch.randn(shape[-1], 3)
 
@@ -96,19 +96,15 @@ def test_documents_do_not_see_each_other(flow: type[Flow], latent_size: int, con
 @every_size
 @every_context
 @every_length
-def test_inverse_undoes_or_says_that_it_cannot(
-    flow: type[Flow], latent_size: int, context_size: int, k: int
-) -> None:
+def test_inverse_undoes_or_says_that_it_cannot(flow: type[Flow], latent_size: int, context_size: int, k: int) -> None:
     chain = perturbed(Chain(lambda: flow(latent_size, context_size), k), scale=0.1)
     z, h = points(latent_size, 3, 4)
     moved, ladj = chain(z, h)
-    try:
-        back, inverse_ladj = chain.inverse(moved, h)
-    except Intractable as error:
-        assert flow.__name__ in str(error)
-        assert "inverse" in str(error)
-        assert flow.inverse is Flow.inverse  # it never promised one
+    if flow.inverse is Flow.inverse:  # it never promised one
+        with pytest.raises(Intractable, match=f"{flow.__name__} has no closed-form inverse"):
+            chain.inverse(moved, h)
         return
+    back, inverse_ladj = chain.inverse(moved, h)
     torch.testing.assert_close(back, z, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(inverse_ladj, -ladj, rtol=1e-8, atol=1e-8)
 
@@ -130,7 +126,9 @@ def test_nothing_overflows_under_large_parameters(
 @every_flow
 @every_context
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-def test_one_dimension_keeps_its_order_under_large_parameters(flow: type[Flow], context_size: int, scale: float) -> None:
+def test_one_dimension_keeps_its_order_under_large_parameters(
+    flow: type[Flow], context_size: int, scale: float
+) -> None:
     z, (h, *_) = torch.linspace(-6, 6, 2001).view(-1, 1, 1), torch.randn(3, 1, 3)
     for seed in range(20):
         moved = perturbed(flow(1, context_size), scale, seed)(z, h)[0].flatten()

@@ -112,7 +112,9 @@ def test_active_units_sees_what_a_flow_moves_and_not_its_noise() -> None:
     moved = still.mean.clone()
     moved[:, 1] += torch.randn(n)  # dimension 1: moved by a function of x
     flowed = replace(
-        still, shift=moved + noise / math.sqrt(samples), shift_variance=torch.tensor([0.0, 0.0, 4.0 / samples]).expand(n, 3)
+        still,
+        shift=moved + noise / math.sqrt(samples),
+        shift_variance=torch.tensor([0.0, 0.0, 4.0 / samples]).expand(n, 3),
     )
     assert active_units(flowed) == {"active_units": 1, "active_units_base": 0}
     undone = replace(evaluation(moved), shift=-moved)

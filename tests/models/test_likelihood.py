@@ -44,7 +44,9 @@ def test_value_and_gradients_are_the_plain_ones(masked: bool, outer: list[float]
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     weights = torch.tensor(outer, dtype=torch.float64)
     our_gradients = torch.autograd.grad((ours * weights).sum(), (states, weight))
-    for mine, plainly in zip(our_gradients, torch.autograd.grad((theirs * weights).sum(), (states, weight)), strict=True):
+    for mine, plainly in zip(
+        our_gradients, torch.autograd.grad((theirs * weights).sum(), (states, weight)), strict=True
+    ):
         torch.testing.assert_close(mine, plainly, rtol=1e-12, atol=1e-12)
 
 

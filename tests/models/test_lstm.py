@@ -11,7 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowsearch.models import DECODERS, ENCODERS, VAE, Decoder, Encoder, Gaussian, LSTMDecoder, LSTMEncoder, StandardNormal
+from flowsearch.models import (
+    DECODERS,
+    ENCODERS,
+    VAE,
+    Decoder,
+    Encoder,
+    Gaussian,
+    LSTMDecoder,
+    LSTMEncoder,
+    StandardNormal,
+)
 from flowsearch.text import Split
 from flowsearch.text.batches import Batch
 from flowsearch.text.vocabulary import BOS, EOS, PAD
@@ -174,7 +184,9 @@ def test_samples_follow_the_scores(decoder: type[Decoder]) -> None:
     share[[PAD, BOS]] = 0  # never written
     torch.manual_seed(5)
     written = model.generate(z[0].expand(20_000, LATENT), temperature=1.0, max_words=1)
-    seen = torch.tensor([sum(document[:1] == ([] if word == EOS else [word]) for document in written) for word in range(WORDS)])
+    seen = torch.tensor(
+        [sum(document[:1] == ([] if word == EOS else [word]) for document in written) for word in range(WORDS)]
+    )
     torch.testing.assert_close(seen / 20_000, (share / share.sum()).detach(), rtol=0, atol=0.02)
 
 
@@ -209,9 +221,7 @@ def test_initialisation_is_the_protocols() -> None:
 
 
 def test_a_vae_encodes_decodes_and_writes(together: Batch) -> None:
-    vae = VAE(
-        build(LSTMEncoder, WORDS), Gaussian(LATENT, 5), StandardNormal(LATENT), build(LSTMDecoder, WORDS, LATENT)
-    )
+    vae = VAE(build(LSTMEncoder, WORDS), Gaussian(LATENT, 5), StandardNormal(LATENT), build(LSTMDecoder, WORDS, LATENT))
     draw = vae.encode(together).draw(2)
     assert vae.decode(draw.z, together).shape == (2, 5)
     assert len(vae.generate(draw.z[0], temperature=0.0, max_words=3)) == 5

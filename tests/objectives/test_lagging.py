@@ -212,7 +212,9 @@ def snapshot(vae: VAE) -> dict[str, torch.Tensor]:
 
 
 def moved(vae: VAE, before: dict[str, torch.Tensor]) -> set[str]:
-    return {name.partition(".")[0] for name, tensor in vae.state_dict().items() if not torch.equal(tensor, before[name])}
+    return {
+        name.partition(".")[0] for name, tensor in vae.state_dict().items() if not torch.equal(tensor, before[name])
+    }
 
 
 @every_stop

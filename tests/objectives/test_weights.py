@@ -56,11 +56,10 @@ def test_start_is_a_knob_and_one_increment_has_been_made_at_the_first_step(annea
 def test_the_reference_counts_nominal_steps_and_is_done_early() -> None:
     # yahoo_small: 4000 documents in batches of 32 are 125 nominal, but 146 of equal length.
     pace = Pace(146, 125.0)
-    rise = [step + 1 for step, share in enumerate(shares(He2019, 2, pace)) if share == 1.0][0]
+    rise = 1 + shares(He2019, 2, pace).index(1.0)
     assert rise == 250
     assert rise / 146 == pytest.approx(1.71, abs=0.005)
-    ours = [step + 1 for step, share in enumerate(shares(Linear, 2, pace)) if share == 1.0][0]
-    assert ours == 2 * 146
+    assert 1 + shares(Linear, 2, pace).index(1.0) == 2 * 146
 
 
 def gaussian(scale: float) -> tuple[DiagonalGaussian, Tensor]:
@@ -86,7 +85,9 @@ def test_the_kl_itself_counts_above_the_target(free_bits: Any) -> None:
     kl = q.kl(q.draw(2))
     counted = free_bits(nats=0.5)(kl, q)
     torch.testing.assert_close(counted.mean(), kl.mean())
-    (ours,), (plain,) = (torch.autograd.grad(term.mean(), mean, retain_graph=True) for term in (counted, no_free_bits(kl, q)))
+    (ours,), (plain,) = (
+        torch.autograd.grad(term.mean(), mean, retain_graph=True) for term in (counted, no_free_bits(kl, q))
+    )
     torch.testing.assert_close(ours, plain)
 
 

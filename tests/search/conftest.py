@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from flowsearch.search.cluster import machines
 from flowsearch.search.space import Space, load
 
 HERE = str(Path(__file__).parent)
-sys.path.insert(0, HERE)  # workers are given the driver's path, and import `fake_trials` by its name
+sys.path.insert(0, HERE)
 
 from toy_spaces import TINY, MakeSpace  # noqa: E402  after the path
 
@@ -34,5 +35,6 @@ def make_space(tmp_path: Path) -> MakeSpace:
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """One Ray for all tests of a session: two trials at once."""
+    os.environ["PYTHONPATH"] = HERE  # workers import `fake_trials` by its name
     with machines(None, SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0, concurrent=2), 2):
         yield

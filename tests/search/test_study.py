@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from flowsearch.errors import FlowsearchError, SpaceError, StudyError
 from flowsearch.results import fold, read
 from flowsearch.results import load as load_tables
 from flowsearch.search import study
+from flowsearch.search.cluster import MODULES, away, fitting
 from flowsearch.search.space import Space, load
 from flowsearch.search.study import run, run_space
 
@@ -37,6 +39,7 @@ def run_fake(space: Space, folder: Path, readings: str = "curve", **options: Any
     return code, out.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_every_way_to_end(make_space: MakeSpace, tmp_path: Path) -> None:
     """A trial that diverges, crashes, runs out of memory, loses its worker or collapses, and one that does nothing
@@ -73,6 +76,7 @@ def test_every_way_to_end(make_space: MakeSpace, tmp_path: Path) -> None:
     assert len(epochs) == len(set(epochs))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_study_with_a_pruner_then_made_longer(make_space: MakeSpace, tmp_path: Path) -> None:
     section = {"trials": 6, "seeds": 2, "pruner": {"ASHA": {"reduction_factor": 2}}}
@@ -101,6 +105,7 @@ def test_when_all_trials_fail_the_exit_code_and_a_line_say_so(make_space: MakeSp
     assert "no trial completed; 3 failed with: kl is not finite at step 12" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_reused_actor_is_a_fresh_one(make_space: MakeSpace, tmp_path: Path) -> None:
     """Real training: the third trial of an actor measures what the first trial of another one does."""
@@ -133,7 +138,8 @@ from pathlib import Path
 from flowsearch.search.space import load
 from flowsearch.search.study import run_space
 folder = Path(sys.argv[1])
-sys.exit(run_space(load(Path(sys.argv[2])), folder=folder, resume="--resume" in sys.argv, readings="fake_trials:slow"))
+space = load(Path(sys.argv[2]), [argument for argument in sys.argv[3:] if "=" in argument])
+sys.exit(run_space(space, folder=folder, resume="--resume" in sys.argv, readings="fake_trials:slow"))
 """
 
 
@@ -205,7 +211,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(driver: Any, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_stops_a_study_that_can_be_resumed(driver: Any, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "toy"
-    process = driver()
+    process = driver("search.trials=100")
     wait_for_reports(folder, 3)
     rival = driver("--resume")
     said, _ = rival.communicate(timeout=60)
@@ -315,6 +321,39 @@ def test_space_yaml_says_what_ran_and_can_run_again(tmp_path: Path) -> None:
         assert re.search(rf"^# {name}: .", text, re.MULTILINE), name
     (tmp_path / "space.yaml").write_text(text)
     assert load(tmp_path / "space.yaml") == space
+
+
+def test_a_cluster_is_taken_as_far_as_it_goes() -> None:
+    """How many trials run at once, given what is there; on a cluster that may grow, what the user says."""
+
+    def at_once(cpu: float, gpu: float, concurrent: int | None, joined: bool = False, trials: int = 100) -> int:
+        wanted = SimpleNamespace(cpus_per_trial=2, gpus_per_trial=0.25, concurrent=concurrent)
+        return fitting({"CPU": cpu, "GPU": gpu}, wanted, trials, joined=joined)
+
+    assert at_once(16, 1, None) == 4
+    assert at_once(5, 8, None) == 2
+    assert at_once(16, 8, 3) == 3
+    assert at_once(16, 8, None, trials=1) == 1
+    assert at_once(2, 0, 64, joined=True) == 64
+    with pytest.raises(
+        FlowsearchError, match=r"there are 2 CPU, 0 GPU; a cluster that grows needs resources.concurrent"
+    ):
+        at_once(2, 0, None, joined=True)
+
+
+def test_what_travels_to_a_cluster_is_there_and_small() -> None:
+    folders = [Path(folder) for folder in away()["runtime_env"]["py_modules"]]
+    assert {folder.name for folder in folders} == set(MODULES)
+    for folder in folders:
+        assert (folder / "__init__.py").is_file()
+        assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 50e6
+
+
+def test_a_worker_imports_no_more_of_the_search_than_its_task() -> None:
+    """Nodes have Ray and torch, not Optuna or Hydra."""
+    code = "import sys, flowsearch.search.trainable; print({'optuna', 'hydra', 'omegaconf'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.usefixtures("ray_here")

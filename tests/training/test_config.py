@@ -77,7 +77,7 @@ def test_the_defaults_parse(defaults: dict[str, Any]) -> None:
         ({"objective.free_bits": "PerDocument"}, "objective.free_bits.nats: "),
         ({"model.encoder": {"LSTMEncoder": {"embedding_size": 4}}}, "model.encoder.hidden_size: "),
         ({"training.decay": {"Plateau": {"factor": 1.0}}}, "training.decay.factor: 1.0; input should be less than 1"),
-        ({"training.epochs": 3, "objective.warmup_epochs": 3}, "objective.warmup_epochs: 3; expected fewer than training.epochs, 3"),
+        ({"objective.warmup_epochs": 3}, "objective.warmup_epochs: 3; expected fewer than training.epochs, 3"),
     ],
     ids=str,
 )  # fmt: skip

@@ -193,7 +193,7 @@ def test_a_cut_checkpoint_is_damaged(tree: Tree, tmp_path: Path, corpus: Corpus,
     file = tmp_path / checkpoint.LAST
     content = file.read_bytes()
     file.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
-    with pytest.raises(Damaged, match="last.pt: not a readable checkpoint"):
+    with pytest.raises(Damaged, match=r"last\.pt: not a readable checkpoint"):
         train(tree(), tmp_path, corpus)
 
 
@@ -253,14 +253,16 @@ def test_every_module_has_its_own_optimizer(tree: Tree, corpus: Corpus) -> None:
     settings = config.parse(tree())
     trial = Trial.start(settings, corpus)
     assert set(trial.optimizers) == {"encoder", "posterior", "decoder"}
-    held = [id(p) for optimizer in trial.optimizers.values() for group in optimizer.param_groups for p in group["params"]]
+    held = [
+        id(p) for optimizer in trial.optimizers.values() for group in optimizer.param_groups for p in group["params"]
+    ]
     assert sorted(held) == sorted(map(id, trial.vae.parameters()))
     assert build_vae(settings.model, 50, bf16=True).bf16
 
 
 @pytest.mark.parametrize("kind", ["codes", "gauss", "banana", "twin"])
 def test_no_trained_model_beats_the_source(tree: Tree, tmp_path: Path, speak: Callable[..., Corpus], kind: str) -> None:
-    corpus = speak(kind=kind, train=400, valid=200, test=200)
+    corpus = speak(kind=kind, train=300, valid=100, test=100)
     whole = tree({"training.epochs": 4, "training.optimizer": {"Adam": {"lr": 0.02}}, "metrics.importance_samples": 20})
     whole["model"]["posterior"] = "IAF"
     *epochs, (bound,) = train(whole, tmp_path, corpus)
@@ -296,7 +298,7 @@ def test_an_epoch_of_the_reference_protocol_on_real_text(tree: Tree, tmp_path: P
     targets = torch.from_numpy(split.tokens[split.tokens != 1].astype("int64"))
     share = targets.bincount().double() / len(targets)
     unigram = -(share[share > 0] * share[share > 0].log()).sum().item()
-    assert -learned.values["elbo"] * learned.values["documents"] / learned.values["tokens"] < math.log(len(corpus.vocabulary))
+    assert math.log(learned.values["ppl"]) < math.log(len(corpus.vocabulary))
     for reading in (valid, test):
         assert math.isfinite(reading.values["elbo"])
         assert reading.values["elbo"] <= -reading.values["reconstruction"]
