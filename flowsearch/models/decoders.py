@@ -92,12 +92,16 @@ class LSTMDecoder(Decoder):
     @torch.no_grad()
     def generate(self, z: Float[Tensor, "B D"], *, temperature: float, max_words: int) -> list[list[int]]:
         word = torch.full((len(z),), BOS, device=z.device)
+        ended = torch.zeros_like(word, dtype=torch.bool)
         state, written = self.first_state(z), []
         for _ in range(max_words):
             step = torch.cat([self.embed(word), z], dim=-1).unsqueeze(0)
             output, state = self.lstm(step, state)
             word = choose(self.words(output[0]), temperature)
             written.append(word)
+            ended |= word == EOS
+            if ended.all():
+                break
         return [until_end(document) for document in torch.stack(written, dim=1).tolist()]
 
 

@@ -24,7 +24,8 @@ def caption(study: Study, split: str, shown: Sequence[Configuration], *, has_bes
         _data(study, split),
         f"Bound: ELBO at KL weight 1. Best epoch and ranking by validation ELBO; values on {split}.",
         f"Trials: {states(study)}. {_seeds(shown, has_best)}",
-        "AU: active units of z_K, after the flow. MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
+        "KL: exact for a Gaussian posterior, a Monte Carlo mean for a flow. AU: active units of z_K, after the flow.",
+        "MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
         _gap(split, shown),
         _collapsed(shown),
         _absent(split, shown),
@@ -54,7 +55,7 @@ def _data(study: Study, split: str) -> str:
         "split {}": split,
         "{} tokens per document (</s> counted)": tokens.get(split),
         "vocabulary {}": facts.get("vocabulary_size"),
-        "H(X) of its source {} nats per document": facts.get("entropy"),
+        "true entropy H(X) {} nats per document": facts.get("entropy"),
     }
     parts = [phrase.replace("{}", _fact(value)) for phrase, value in given.items() if value is not None]
     return ", ".join(parts) + "."

@@ -58,5 +58,12 @@ def save_best(directory: Path, weights: Mapping[str, Tensor], config: Mapping[st
 
 
 def load_best(directory: Path, device: torch.device) -> dict[str, Tensor]:
-    """The weights that `save_best` kept."""
-    return safetensors.torch.load_file(directory / BEST, device=str(device))
+    """The weights that `save_best` kept.
+
+    Raises:
+        Damaged: the file is missing or is no model.
+    """
+    try:
+        return safetensors.torch.load_file(directory / BEST, device=str(device))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise Damaged(f"{directory / BEST}: not a readable model ({type(error).__name__})") from error
