@@ -26,6 +26,7 @@ def caption(study: Study, split: str, shown: Sequence[Configuration], *, has_bes
         f"Trials: {states(study)}. {_seeds(shown, has_best)}",
         "KL: exact for a Gaussian posterior, a Monte Carlo mean for a flow. AU: active units of z_K, after the flow.",
         "MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
+        _importance(shown),
         _gap(split, shown),
         _collapsed(shown),
         _absent(split, shown),
@@ -75,6 +76,14 @@ def _seeds(shown: Sequence[Configuration], has_best: bool) -> str:
     noise = "by more than two combined standard errors"
     best = f"Bold: better than the runner-up {noise}." if has_best else f"No row is better than the next {noise}."
     return f"{spread} {best}"
+
+
+def _importance(shown: Sequence[Configuration]) -> str:
+    counts = sorted({row.values["iw_samples"].mean for row in shown if "iw_samples" in row.values})
+    if not counts:
+        return ""
+    samples = ", ".join(f"{count:g}" for count in counts)
+    return f"IW-NLL: the importance-weighted bound on -log p(x), K = {samples} samples per document."
 
 
 def _gap(split: str, shown: Sequence[Configuration]) -> str:

@@ -26,7 +26,7 @@ from flowsearch.results import Study, Trial
 COLLAPSED_KL = 0.1
 """Nats per document: below this the posterior says nothing about its document."""
 
-METRICS = ("elbo", "kl", "ppl", "active_units", "mutual_information", "iw_nll", "gap", "entropy")
+METRICS = ("elbo", "kl", "ppl", "active_units", "mutual_information", "iw_nll", "iw_samples", "gap", "entropy")
 
 
 @dataclass(frozen=True)
