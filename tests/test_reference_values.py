@@ -73,7 +73,7 @@ def noise(values: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> np.
     return values["eps"]
 
 
-def agrees(ours: torch.Tensor | float, theirs: np.ndarray) -> None:
+def assert_agrees(ours: torch.Tensor | float, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(
         np.asarray(ours.detach() if isinstance(ours, torch.Tensor) else ours), theirs, rtol=1e-9, atol=1e-9
     )
@@ -81,26 +81,26 @@ def agrees(ours: torch.Tensor | float, theirs: np.ndarray) -> None:
 
 def test_encoder_statistics_and_kl(vae: VAE, batch: Batch, values: dict[str, np.ndarray]) -> None:
     q = vae.encode(batch)
-    agrees(q.base.mean, values["mu"])
-    agrees(q.base.logvar, values["logvar"])
-    agrees(q.kl_per_dimension().sum(-1), values["kl"])
+    assert_agrees(q.base.mean, values["mu"])
+    assert_agrees(q.base.logvar, values["logvar"])
+    assert_agrees(q.kl_per_dimension().sum(-1), values["kl"])
 
 
 @pytest.mark.usefixtures("noise")
 def test_reconstruction(vae: VAE, batch: Batch, values: dict[str, np.ndarray]) -> None:
-    agrees(-vae.decode(vae.encode(batch).draw(1).z, batch)[0], values["rec"])
+    assert_agrees(-vae.decode(vae.encode(batch).draw(1).z, batch)[0], values["rec"])
 
 
 @pytest.mark.usefixtures("noise")
 def test_loss_joint_norm_and_one_clipped_step(vae: VAE, batch: Batch, values: dict[str, np.ndarray]) -> None:
     terms = ELBO(lambda step: 0.3, no_free_bits)(vae, batch, 0)
-    agrees(terms.loss, values["loss_w0.3"].mean())
+    assert_agrees(terms.loss, values["loss_w0.3"].mean())
     terms.loss.backward()
-    agrees(Joint(5.0)(vae.children()), values["gnorm_all"])
+    assert_agrees(Joint(5.0)(vae.children()), values["gnorm_all"])
     torch.optim.SGD(vae.parameters(), lr=1.0).step()
     q = vae.encode(batch)
-    agrees(-vae.decode(q.draw(1).z, batch)[0], values["after_step_rec"])
-    agrees(q.kl_per_dimension().sum(-1), values["after_step_kl"])
+    assert_agrees(-vae.decode(q.draw(1).z, batch)[0], values["after_step_rec"])
+    assert_agrees(q.kl_per_dimension().sum(-1), values["after_step_kl"])
 
 
 def test_importance_weighted_nll(
@@ -110,7 +110,7 @@ def test_importance_weighted_nll(
         recorded = torch.from_numpy(noise).unsqueeze(1)
         monkeypatch.setattr(torch, "randn", lambda *shape, recorded=recorded, **_: recorded.expand(*shape))
         alone = batch_of(values["x"][document : document + 1])
-        agrees(iw_nll(vae, alone, len(noise))[0], expected)
+        assert_agrees(iw_nll(vae, alone, len(noise))[0], expected)
 
 
 def test_greedy_documents(vae: VAE, values: dict[str, np.ndarray]) -> None:
@@ -129,5 +129,5 @@ def test_mutual_information_of_a_batch(values: dict[str, np.ndarray]) -> None:
     nothing = torch.zeros(len(mean))
     evaluation = Evaluation(nothing, nothing, nothing, mean, logvar, z, mean * 0, mean * 0, nothing)
     ours = mutual_information_reference(evaluation)["mutual_information_reference"]
-    agrees(ours, values["mi_batch"])
+    assert_agrees(ours, values["mi_batch"])
     assert ours <= math.log(len(mean))
