@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt
 
-__all__ = ["He2019", "Linear"]
+__all__ = ["Cyclical", "He2019", "Linear", "Sigmoid"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,6 +29,9 @@ class Pace:
 
 class Annealing(ABC):
     """The share of beta that the KL weighs.
+
+    1. From the end of the warm-up on it is 1, whatever it was before: what a trial is compared by, and the rungs of
+       pruning, count from there.
 
     Args:
         warmup_epochs: length of the warm-up; 0 means none, and a share of 1 throughout.
@@ -69,3 +73,61 @@ class He2019(Linear):
 
     def share(self, step: int) -> float:
         return self.ramp(step, self.warmup_epochs * self.pace.nominal)
+
+
+class Sigmoid(Annealing):
+    """A logistic curve over the warm-up, half of it at half time (Bowman et al., 2015), and 1 from its last step on.
+
+    Args:
+        steepness: the logistic function's argument runs from -steepness / 2 to steepness / 2.
+
+    >>> [round(Sigmoid(1, Pace(4, 4.0), steepness=8).share(step), 3) for step in range(4)]
+    [0.119, 0.5, 0.881, 1.0]
+    """
+
+    def __init__(self, warmup_epochs: int, pace: Pace, *, steepness: PositiveFloat = 10.0) -> None:
+        super().__init__(warmup_epochs, pace)
+        self.steepness = steepness
+
+    def share(self, step: int) -> float:
+        length = self.warmup_epochs * self.pace.batches
+        if step + 1 >= length:
+            return 1.0
+        argument = self.steepness * ((step + 1) / length - 0.5)
+        return 0.5 * (1 + math.tanh(argument / 2))  # the logistic function; exp(-argument) could overflow
+
+
+class Cyclical(Annealing):
+    """The warm-up in equal cycles, each a line from 0 to 1 and then 1 to its end.
+
+    Cyclical Annealing Schedule: A Simple Approach to Mitigating KL Vanishing (Fu et al., 2019).
+
+    1. The first step of a cycle has taken one increment already, as in `Linear`.
+    2. A cycle of less than one step is 1.
+
+    Args:
+        cycles: in the whole warm-up.
+        ramp: the share of a cycle in which the weight grows.
+
+    >>> [Cyclical(2, Pace(4, 4.0), cycles=2, ramp=0.5).share(step) for step in range(8)]
+    [0.5, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        warmup_epochs: int,
+        pace: Pace,
+        *,
+        cycles: PositiveInt = 4,
+        ramp: Annotated[float, Field(gt=0, le=1)] = 0.5,
+    ) -> None:
+        super().__init__(warmup_epochs, pace)
+        self.cycles, self.ramp = cycles, ramp
+
+    def share(self, step: int) -> float:
+        length = self.warmup_epochs * self.pace.batches
+        if step + 1 >= length:
+            return 1.0
+        begun = step * self.cycles // length
+        place = (step + 1) * self.cycles / length - begun
+        return min(1.0, place / self.ramp)

@@ -247,7 +247,7 @@ def compact(folder: Path) -> None:
     if mark and present == mark["files"] and _holds_only_marks(folder / JOURNAL, mark["offset"]):
         return
     tables = {TRIALS: _trials_table(study), METRICS: _metrics_table(study)}
-    files = {folder / name: _parquet(table) for name, table in tables.items()}
+    files = {folder / name: to_parquet(table) for name, table in tables.items()}
     crcs = {path.name: zlib.crc32(data) for path, data in files.items()}
     reach = {"offset": study.offset, "damaged": study.damaged, "unreadable": study.unreadable}
     with Journal(folder / JOURNAL) as journal:
@@ -485,7 +485,8 @@ def _metrics_table(study: Study) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file: zstd, a checksum per page."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

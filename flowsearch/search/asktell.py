@@ -26,7 +26,7 @@ from flowsearch.results import Reading
 from flowsearch.search.label import label
 from flowsearch.search.pruning import PRUNERS, Nothing, is_collapsed, prunes, step_of
 from flowsearch.search.samplers import SAMPLERS, Enumeration
-from flowsearch.search.space import Space, draw, grid
+from flowsearch.search.space import ROW, Space, draw, grid
 from flowsearch.training.config import Component
 
 KEPT = ("kl", "active_units", "ppl")
@@ -163,7 +163,7 @@ class AskTell:
         seed = int(tree["seed"]) + replicate
         config = {**tree, "seed": seed}
         try:
-            return Trial(asked.number, asked.params, config, seed, label(config))
+            return Trial(asked.number, asked.params, config, seed, asked.params.get(ROW) or label(config))
         except SpaceError as error:
             return Trial(asked.number, asked.params, {}, seed, "-", reason=str(error))
 

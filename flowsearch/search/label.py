@@ -12,6 +12,8 @@ from functools import cache
 from typing import Any
 
 from flowsearch.flows import FLOWS
+from flowsearch.objectives import FREE_BITS
+from flowsearch.objectives.free_bits import Target
 from flowsearch.search import bounded
 from flowsearch.search.compose import BASE
 from flowsearch.training.config import Component, TrialConfig, parse
@@ -74,6 +76,8 @@ def posterior(component: Component) -> str:
 
 
 def free_bits(component: Component) -> str:
-    """`Free Bits(5)`: nats per document; another kind is said."""
-    kind = "" if component.name == PER_DOCUMENT else f" {component.name}"
-    return f"Free Bits({component.knobs['nats']:.3g}{kind})"
+    """`Free Bits(5)`, `KL Target(5)`: nats per document; another kind is said."""
+    is_target = issubclass(FREE_BITS[component.name], Target)
+    name, over = ("KL Target", component.name.removeprefix("Target")) if is_target else ("Free Bits", component.name)
+    kind = "" if over == PER_DOCUMENT else f" {over}"
+    return f"{name}({component.knobs['nats']:.3g}{kind})"

@@ -45,6 +45,15 @@ def override(tree: dict[str, Any], text: str, schema: Schema) -> dict[str, Any]:
     parsed = parse(text)
     key, value = parsed.key_or_group, parsed.value()
     bounded.refuse(value, key)
+    return placed(tree, key, value, schema)
+
+
+def placed(tree: dict[str, Any], key: str, value: Any, schema: Schema) -> dict[str, Any]:
+    """The tree with a value at a dotted path.
+
+    Raises:
+        SpaceError: a path that leads nowhere.
+    """
     try:
         return put_top(tree, key.split("."), value, schema)
     except UnknownKeyError as error:

@@ -21,7 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from flowsearch.errors import SpaceError, nearest
 
@@ -353,7 +353,18 @@ def nodes(sections: Mapping[str, Any]) -> Group:
     Raises:
         SpaceError: a range that is none, or two of one name and different kinds.
     """
-    root = Group({section: knobs_node(tree, section) for section, tree in sections.items()})
+    return consistent(Group({section: knobs_node(tree, section) for section, tree in sections.items()}))
+
+
+N = TypeVar("N", bound=Node)
+
+
+def consistent(root: N) -> N:
+    """The node itself, all its ranges of one name of one kind.
+
+    Raises:
+        SpaceError: they are not.
+    """
     kinds: dict[str, Any] = {}
     for item in root.ranges():
         if kinds.setdefault(item.name, item.kind) != item.kind:

@@ -5,14 +5,15 @@
     config == rebuild(space, trial.params)      # from what was written down, anywhere
 
 A range (`{choice: [...]}`, `{int: [low, high]}`, `{uniform: [low, high]}`, `{log: [low, high]}`) may stand in place of
-any value of the five sections that make a trial. `load` refuses, in one line, whatever could fail later: it parses
+any value of the five sections that make a trial. Where `search.rows` names rows, each row is the tree with some values
+of its own put in place, and the first parameter, `row`, says which one is taken. `load` refuses, in one line, whatever could fail later: it parses
 configurations in which every candidate of every range appears. Ranges are drawn define-by-run (Akiba et al., KDD 2019).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,15 +25,18 @@ from pydantic import BaseModel, BeforeValidator, Field, NonNegativeFloat, Positi
 from flowsearch.errors import SpaceError
 from flowsearch.search import bounded
 from flowsearch.search.compose import NAME, compose
-from flowsearch.search.overrides import override
+from flowsearch.search.overrides import override, placed
 from flowsearch.search.pruning import PRUNERS
-from flowsearch.search.ranges import NULL, Given, Group, Parameters, Scalar, nodes
+from flowsearch.search.ranges import NULL, Choice, Given, Node, Parameters, Scalar, consistent, nodes
 from flowsearch.search.samplers import SAMPLERS
 from flowsearch.training.config import Component, In, Section, TrialConfig, explain, parse, plain
 
 S = TypeVar("S", bound=BaseModel)
 CORNERS, POINTS = 2_000, 100_000
 Label = Annotated[Scalar, BeforeValidator(lambda value: NULL if value is None else value)]
+RowName = Annotated[str, Field(pattern=r"^\S.*$", max_length=80)]
+ROW = "row"
+"""The parameter that says which of `search.rows` is taken; the row's name is its label in every table."""
 
 
 class Search(Section):
@@ -43,6 +47,7 @@ class Search(Section):
     sampler: Annotated[Component, In(SAMPLERS)]
     pruner: Annotated[Component, In(PRUNERS)] | None
     first: Annotated[list[dict[str, Label]], Field(max_length=1000)]
+    rows: Annotated[dict[RowName, dict[str, Any]], Field(max_length=1000)] = Field(default_factory=dict)
 
 
 class Resources(Section):
@@ -84,9 +89,12 @@ class Space:
         return {**self.tree, "search": plain(self.search), "resources": plain(self.resources)}
 
     @cached_property
-    def root(self) -> Group:
-        """The ranges of the five sections, and what is between them."""
-        return nodes({key: value for key, value in self.tree.items() if key != "seed"})
+    def root(self) -> Node:
+        """The ranges of the five sections, and what is between them; with rows, a choice among as many trees."""
+        if not self.search.rows:
+            return nodes(sections(self.tree))
+        rows = {name: nodes(sections(row_tree(self.tree, name, row))) for name, row in self.search.rows.items()}
+        return consistent(Choice(ROW, rows))
 
     @property
     def names(self) -> list[str]:
@@ -142,6 +150,26 @@ def resolve(tree: Mapping[str, Any], file: Path) -> Space:
     )
 
 
+def sections(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The five sections of a trial."""
+    return {key: value for key, value in tree.items() if key != "seed"}
+
+
+def row_tree(tree: Mapping[str, Any], name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with a row's values in place.
+
+    Raises:
+        SpaceError: a path that leads nowhere.
+    """
+    found = dict(tree)
+    for key, value in row.items():
+        try:
+            found = placed(found, key, value, {key: TRIAL[key] for key in TRIAL if key != "seed"})
+        except SpaceError as error:
+            raise SpaceError(f"search.rows.{name}.{error}") from error
+    return found
+
+
 def study_name(given: Any, file: Path) -> str:
     """The study's name: the file's own stem unless one is given."""
     name = file.stem if given in (None, "???") else given
@@ -169,16 +197,30 @@ def check(space: Space) -> None:
     Raises:
         SpaceError: the first thing wrong.
     """
-    corners = space.root.corners()
-    if len(corners) > CORNERS:
-        raise SpaceError(f"{len(corners)} candidates in all; expected at most {CORNERS}")
-    for corner in corners:
-        parse({"seed": space.tree["seed"], **corner})
+    count = 0
+    for where, root in branches(space):
+        corners = root.corners()
+        count += len(corners)
+        if count > CORNERS:
+            raise SpaceError(f"more than {CORNERS} candidates in all; expected at most that many")
+        for corner in corners:
+            try:
+                parse({"seed": space.tree["seed"], **corner})
+            except SpaceError as error:
+                raise SpaceError(f"{where}{error}") from error
     for number, params in enumerate(space.search.first):
         try:
             rebuild(space, params)
         except SpaceError as error:
             raise SpaceError(f"search.first.{number}.{error}") from error
+
+
+def branches(space: Space) -> Iterator[tuple[str, Node]]:
+    """The whole space, or its rows one by one, each with where it stands."""
+    if isinstance(space.root, Choice):
+        yield from ((f"search.rows.{name}: ", node) for name, node in space.root.candidates.items())
+    else:
+        yield "", space.root
 
 
 def draw(space: Space, trial: BaseTrial) -> dict[str, Any]:

@@ -386,6 +386,10 @@ def load_corpus(space: Space) -> text.Corpus:
     for name in space.names:
         if any(name == key or name.startswith(f"{key}.") for key in chosen):
             raise SpaceError(f"{space.file}: {name}: a range; expected one corpus per study")
+    for name, row in space.search.rows.items():
+        for key in row:
+            if any(key == prefix or key.startswith(f"{prefix}.") for prefix in chosen):
+                raise SpaceError(f"{space.file}: search.rows.{name}.{key}; expected one corpus per study")
     choice, *options = (space.tree["data"][key] for key in CORPUS_KEYS)
     return text.load(choice, **dict(zip(CORPUS_KEYS[1:], options, strict=True)))
 

@@ -1,4 +1,4 @@
-"""When the learning rate falls, judged after every epoch by the validation loss (-ELBO, KL weight 1)."""
+"""How the learning rate changes, judged after every epoch by the validation loss (-ELBO, KL weight 1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from flowsearch.catalogue import members
 
-__all__ = ["Constant", "He2019", "Plateau"]
+__all__ = ["Constant", "Cosine", "He2019", "Plateau"]
 
 Factor = Annotated[float, Field(gt=0, lt=1)]
 
@@ -36,10 +36,14 @@ class Decay(ABC):
 
     Args:
         warmup_epochs: the trial's KL warm-up.
+        epochs: of the trial, at most.
     """
 
-    def __init__(self, warmup_epochs: int) -> None:
-        self.warmup_epochs = warmup_epochs
+    first = 1.0
+    """What the optimiser's own learning rate is multiplied by for the first epoch."""
+
+    def __init__(self, warmup_epochs: int, epochs: int) -> None:
+        self.warmup_epochs, self.epochs = warmup_epochs, epochs
 
     @abstractmethod
     def judge(self, epoch: int, loss: float) -> Verdict:
@@ -61,13 +65,55 @@ class Constant(Decay):
         return Verdict()
 
 
+class Cosine(Decay):
+    """Half a cosine from the optimiser's learning rate down to a share of it, after a linear rise.
+
+    SGDR: Stochastic Gradient Descent with Warm Restarts (Loshchilov & Hutter, 2017), without restarts; the rate is one
+    per epoch. The loss plays no part.
+
+    1. In epoch e <= rise the rate is e / (rise + 1) of the optimiser's, so that epoch rise + 1 is the first with all of
+       it.
+    2. The last epoch still trains: the floor would be reached by the one after it.
+
+    Args:
+        rise: epochs before the full rate.
+        floor: the share of the full rate that the cosine ends at.
+
+    >>> rule = Cosine(0, 4)
+    >>> [round(rule.share(epoch), 3) for epoch in (1, 2, 3, 4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+
+    def __init__(
+        self,
+        warmup_epochs: int,
+        epochs: int,
+        *,
+        rise: NonNegativeInt = 0,
+        floor: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    ) -> None:
+        super().__init__(warmup_epochs, epochs)
+        self.rise, self.floor = rise, floor
+        self.first = self.share(1)
+
+    def share(self, epoch: int) -> float:
+        """The share of the full rate in an epoch of training (1, 2, ... `epochs`)."""
+        if epoch <= self.rise:
+            return epoch / (self.rise + 1)
+        done = (epoch - self.rise - 1) / (self.epochs - self.rise)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def judge(self, epoch: int, loss: float) -> Verdict:
+        return Verdict() if epoch >= self.epochs else Verdict(self.share(epoch + 1) / self.share(epoch))
+
+
 class Plateau(Decay):
     """Multiply by `factor` and go on from the best weights after `patience` epochs without a new best loss.
 
     1. Nothing decays during the warm-up or before `grace_epochs`, but epochs without improvement are counted.
     2. Training stops with the `decays`-th decay (He et al., 2019: the fifth).
 
-    >>> rule = Plateau(0, patience=2)
+    >>> rule = Plateau(0, 40, patience=2)
     >>> [rule.judge(epoch, loss).factor for epoch, loss in enumerate([3.0, 2.0, 2.5, 2.1], start=1)]
     [1.0, 1.0, 1.0, 0.5]
     """
@@ -75,13 +121,14 @@ class Plateau(Decay):
     def __init__(
         self,
         warmup_epochs: int,
+        epochs: int,
         *,
         factor: Factor = 0.5,
         patience: PositiveInt = 2,
         grace_epochs: NonNegativeInt = 0,
         decays: PositiveInt = 5,
     ) -> None:
-        super().__init__(warmup_epochs)
+        super().__init__(warmup_epochs, epochs)
         self.factor, self.patience, self.grace_epochs, self.decays = factor, patience, grace_epochs, decays
         self.bar, self.without, self.done = math.inf, 0, 0
 
@@ -108,8 +155,8 @@ class He2019(Plateau):
     """The rule of the reference code: no decay in the first 15 epochs, and after one the loss to beat is the current
     one, not the best."""
 
-    def __init__(self, warmup_epochs: int) -> None:
-        super().__init__(0, factor=0.5, patience=2, grace_epochs=15, decays=5)
+    def __init__(self, warmup_epochs: int, epochs: int) -> None:
+        super().__init__(0, epochs, factor=0.5, patience=2, grace_epochs=15, decays=5)
 
     def bar_after(self, loss: float) -> float:
         return loss
