@@ -6,12 +6,13 @@ from flowsearch.metrics.active_units import active_units
 from flowsearch.metrics.evaluation import Evaluation, evaluate, information_only
 from flowsearch.metrics.importance import importance_weighted, iw_nll
 from flowsearch.metrics.information import mutual_information, mutual_information_reference
-from flowsearch.metrics.likelihood import likelihood, perplexity
+from flowsearch.metrics.likelihood import by_document, likelihood, perplexity
 from flowsearch.metrics.optimum import optimum
 
 __all__ = [
     "Evaluation",
     "active_units",
+    "by_document",
     "evaluate",
     "importance_weighted",
     "information_only",

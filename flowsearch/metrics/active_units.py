@@ -16,13 +16,16 @@ THRESHOLD = 0.01
 
 
 def active_units(evaluation: Evaluation) -> Mapping[str, float]:
-    """`active_units` of z_k, at the end of the flow, and `active_units_base` of z_0; equal without a flow.
+    """`active_units` of z at the end of the flow, and `active_units_base` of z_0; equal without a flow.
 
-    E[z_k|x] = mean + E[z_k - z_0|x], the second part from samples, whose own variance is taken off; so a flow near the
-    identity is measured without noise.
+    1. Where E[z|x] comes from samples, their own variance is taken off.
+    2. `active_units_base` is left out where there is no Gaussian base, both where there is no z.
     """
-    end = (evaluation.mean + evaluation.shift).var(0) - evaluation.shift_variance.mean(0)
-    return {"active_units": count(end), "active_units_base": count(evaluation.mean.var(0))}
+    if not evaluation.expected.shape[1]:
+        return {}
+    end = evaluation.expected.var(0) - evaluation.expected_variance.mean(0)
+    found = {"active_units": count(end)}
+    return {**found, "active_units_base": count(evaluation.mean.var(0))} if evaluation.mean.shape[1] else found
 
 
 def count(variance: Float[Tensor, " D"]) -> float:

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flowsearch.models import VAE
+from flowsearch.models import VAE, Distribution, Draw
 from flowsearch.text.batches import Batch
 
-FLOW_SAMPLES = 16
-"""Samples of z_k per document behind the active units of a flow."""
+SAMPLES = 16
+"""Samples of z per document behind the active units of a flow or of an implicit posterior."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ class Evaluation:
         log_likelihood: [N], log p(x|z) of one sample of z, in nats.
         kl: [N], KL(q(z|x) || p(z)), in nats: exact where it has a closed form, one-sample where not.
         tokens: [N], targets: words and `</s>`.
-        mean: [N, D], of the Gaussian base q0(z_0|x).
+        mean: [N, D], of the Gaussian base q0(z_0|x); [N, 0] where there is none (an implicit posterior, or no z at all).
         logvar: [N, D], of the same.
         origin: [N, D], one sample of z_0.
-        shift: [N, D], mean of z_k - z_0 over `FLOW_SAMPLES` samples; 0 without a flow.
-        shift_variance: [N, D], variance of that mean.
+        expected: [N, D], E[z|x] at the end of the flow: exact for a Gaussian, else over `SAMPLES` samples.
+        expected_variance: [N, D], sampling variance of that mean.
         batch: [N], which batch the document was in.
         true_log_probability: [N], log p(x) of the source, in nats, where the corpus knows it.
+        is_bound: whether `elbo` is a lower bound on log p(x); with an implicit posterior, whose KL is a critic's
+            estimate from below, it is not.
     """
 
     log_likelihood: Float[Tensor, " N"]
@@ -42,10 +44,11 @@ class Evaluation:
     mean: Float[Tensor, "N D"]
     logvar: Float[Tensor, "N D"]
     origin: Float[Tensor, "N D"]
-    shift: Float[Tensor, "N D"]
-    shift_variance: Float[Tensor, "N D"]
+    expected: Float[Tensor, "N D"]
+    expected_variance: Float[Tensor, "N D"]
     batch: Int[Tensor, " N"]
     true_log_probability: Float[Tensor, " N"] | None = None
+    is_bound: bool = True
 
     @property
     def elbo(self) -> Float[Tensor, " N"]:
@@ -75,7 +78,8 @@ def evaluate(
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     order = columns[0].argsort()
     documents = [column[order].double() if column.is_floating_point() else column[order] for column in columns[1:]]
-    return replace(Evaluation(*documents), true_log_probability=true_log_probability)
+    is_bound = vae.posterior.has_density
+    return replace(Evaluation(*documents), true_log_probability=true_log_probability, is_bound=is_bound)
 
 
 @torch.no_grad()
@@ -99,13 +103,28 @@ def rows(vae: VAE, batch: Batch, index: int) -> tuple[Tensor, ...]:
     """The columns of an `Evaluation` for one batch, after the documents' own indices."""
     q = vae.encode(batch)
     draw = q.draw(1)
-    kl = vae.prior.kl(q, draw)[0]
+    kl = vae.kl(q, draw)[0]
     log_likelihood = vae.decode(draw.z, batch)[0]
-    shift, shift_variance = torch.zeros_like(q.base.mean), torch.zeros_like(q.base.mean)
-    if q is not q.base:
-        more = q.draw(FLOW_SAMPLES)
-        moved = more.z - more.origin
-        shift, shift_variance = moved.mean(0), moved.var(0) / FLOW_SAMPLES
     where = torch.full_like(batch.lengths, index)
-    base = (q.base.mean, q.base.logvar, draw.origin[0])
-    return (batch.documents, log_likelihood, kl, batch.lengths, *base, shift, shift_variance, where)
+    return (batch.documents, log_likelihood, kl, batch.lengths, *base(q, draw), *expectation(q), where)
+
+
+def base(q: Distribution, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, logvar and the sample of the Gaussian base; no columns where there is none."""
+    if q.base is None:
+        none = draw.z.new_empty(draw.z.shape[1], 0)
+        return none, none, none
+    return q.base.mean, q.base.logvar, draw.origin[0]
+
+
+def expectation(q: Distribution) -> tuple[Tensor, Tensor]:
+    """E[z|x] and the sampling variance of its estimate.
+
+    For a flow only E[z_k - z_0|x] comes from samples, so one near the identity is measured without noise.
+    """
+    if q.base is q:
+        return q.base.mean, torch.zeros_like(q.base.mean)
+    more = q.draw(SAMPLES)
+    moved = more.z if q.base is None else more.z - more.origin
+    start = 0.0 if q.base is None else q.base.mean
+    return start + moved.mean(0), moved.var(0) / SAMPLES

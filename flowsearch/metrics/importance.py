@@ -48,5 +48,5 @@ def iw_nll(vae: VAE, batch: Batch, samples: int) -> Float[Tensor, " B"]:
     weights = []
     for start in range(0, samples, at_once):
         draw = q.draw(min(at_once, samples - start))
-        weights.append(vae.decode(draw.z, batch) + vae.prior.log_prob(draw.z) - draw.log_q)
+        weights.append(vae.decode(draw.z, batch) + vae.prior.log_prob(draw.z) - draw.log_density)
     return math.log(samples) - torch.cat(weights).logsumexp(0)

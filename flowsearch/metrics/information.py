@@ -24,7 +24,10 @@ def mutual_information(evaluation: Evaluation) -> Mapping[str, float]:
 
     1. At most log N; never capped by a batch size.
     2. Both terms at the same z: their noise cancels, so a collapsed posterior gives 0 and not 0 +- 0.2.
+    3. Left out where there is no Gaussian base.
     """
+    if not evaluation.mean.shape[1]:
+        return {}
     own = gaussian_log_prob(evaluation.origin, evaluation.mean, evaluation.logvar)
     aggregate = aggregate_log_prob(evaluation.origin, evaluation.mean, evaluation.logvar)
     return {"mutual_information": (own - aggregate).mean().item()}
@@ -34,8 +37,10 @@ def mutual_information_reference(evaluation: Evaluation) -> Mapping[str, float]:
     """`mutual_information_reference` in nats: the estimator of He et al. (2019), to compare with published ones.
 
     The aggregate is each batch's own, so it cannot exceed log(batch size) = 3.47; the entropy of q(z|x) is exact, so
-    near 0 the estimate is noisy and can be negative.
+    near 0 the estimate is noisy and can be negative. Left out where there is no Gaussian base.
     """
+    if not evaluation.mean.shape[1]:
+        return {}
     total = 0.0
     for index in evaluation.batch.unique():
         here = evaluation.batch == index

@@ -3,7 +3,7 @@
 from flowsearch.catalogue import members
 from flowsearch.models.decoders import Decoder, LSTMDecoder
 from flowsearch.models.distributions import DiagonalGaussian, Distribution, Draw, Transported, gaussian_log_prob
-from flowsearch.models.encoders import Encoder, LSTMEncoder
+from flowsearch.models.encoders import Encoder, LSTMEncoder, NoEncoder
 from flowsearch.models.posteriors import POSTERIORS, Flowed, Gaussian, Posterior
 from flowsearch.models.priors import Prior, StandardNormal
 from flowsearch.models.vae import VAE
@@ -20,6 +20,7 @@ __all__ = [
     "Gaussian",
     "LSTMDecoder",
     "LSTMEncoder",
+    "NoEncoder",
     "Posterior",
     "Prior",
     "StandardNormal",

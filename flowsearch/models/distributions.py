@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -32,20 +33,42 @@ class Draw:
 
     Args:
         z: [n, B, D].
-        log_q: [n, B], log q(z|x) of each, in nats.
         origin: [n, B, D], the point z_0 of the base Gaussian that z was carried from (z itself without a flow).
+        log_q: [n, B], log q(z|x) of each, in nats; None where there is no density (an implicit posterior).
     """
 
     z: Float[Tensor, "n B D"]
-    log_q: Float[Tensor, "n B"]
     origin: Float[Tensor, "n B D"]
+    log_q: Float[Tensor, "n B"] | None
+
+    @property
+    def log_density(self) -> Float[Tensor, "n B"]:
+        """log q(z|x), where it is needed.
+
+        Raises:
+            Intractable: there is none.
+        """
+        if self.log_q is None:
+            raise Intractable("an implicit posterior has no density")
+        return self.log_q
+
+
+class Density(Protocol):
+    """What a KL needs of p(z)."""
+
+    def log_prob(self, z: Float[Tensor, "*n D"]) -> Float[Tensor, "*n"]:
+        """log p(z) in nats."""
+
+    def sample(self, n: int) -> Float[Tensor, "n D"]:
+        """n points."""
 
 
 class Distribution(ABC):
     """q(z|x) for a batch of B documents."""
 
-    base: DiagonalGaussian
-    """The Gaussian that z_0 is drawn from; the distribution itself where there is no flow."""
+    base: DiagonalGaussian | None
+    """The Gaussian that z_0 is drawn from: the distribution itself where there is no flow, None where z is no
+    invertible function of a Gaussian."""
 
     @abstractmethod
     def draw(self, n: int) -> Draw:
@@ -64,7 +87,11 @@ class Distribution(ABC):
 
         An estimate, log q0(z0) - ladj - log p(zK), can be negative; its mean over samples is not.
         """
-        return draw.log_q - gaussian_log_prob(draw.z)
+        return draw.log_density - gaussian_log_prob(draw.z)
+
+    def kl_to(self, prior: Density, draw: Draw) -> Float[Tensor, "n B"]:
+        """KL(q || p) in nats per document for any p, one estimate per sample."""
+        return draw.log_density - prior.log_prob(draw.z)
 
     def kl_per_dimension(self) -> Float[Tensor, "B D"]:
         """KL of each dimension to N(0, 1), in nats.
@@ -87,6 +114,8 @@ class DiagonalGaussian(Distribution):
     [[1.0], [1.0], [1.0]]
     """
 
+    base: DiagonalGaussian
+
     def __init__(self, mean: Float[Tensor, "B D"], logvar: Float[Tensor, "B D"]) -> None:
         self.mean, self.logvar = mean, logvar
         self.base = self
@@ -94,13 +123,13 @@ class DiagonalGaussian(Distribution):
     def draw(self, n: int) -> Draw:
         noise = torch.randn(n, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
         z = self.mean + (0.5 * self.logvar).exp() * noise
-        return Draw(z, -0.5 * (noise.square() + self.logvar + LOG_2PI).sum(-1), z)
+        return Draw(z, z, -0.5 * (noise.square() + self.logvar + LOG_2PI).sum(-1))
 
     def log_prob(self, z: Float[Tensor, "*n B D"]) -> Float[Tensor, "*n B"]:
         return gaussian_log_prob(z, self.mean, self.logvar)
 
     def kl(self, draw: Draw) -> Float[Tensor, "n B"]:
-        return self.kl_per_dimension().sum(-1).expand(draw.log_q.shape)
+        return self.kl_per_dimension().sum(-1).expand(draw.z.shape[:-1])
 
     def kl_per_dimension(self) -> Float[Tensor, "B D"]:
         return 0.5 * (self.mean.square() + self.logvar.exp() - self.logvar - 1)
@@ -115,13 +144,15 @@ class Transported(Distribution):
         context: [B, H], what they depend on.
     """
 
+    base: DiagonalGaussian
+
     def __init__(self, base: DiagonalGaussian, chain: Chain, context: Float[Tensor, "B H"]) -> None:
         self.base, self.chain, self.context = base, chain, context
 
     def draw(self, n: int) -> Draw:
         start = self.base.draw(n)
         z, ladj = self.chain(start.z, self.context)
-        return Draw(z, start.log_q - ladj, start.z)
+        return Draw(z, start.z, start.log_density - ladj)
 
     def log_prob(self, z: Float[Tensor, "*n B D"]) -> Float[Tensor, "*n B"]:
         origin, ladj = self.chain.inverse(z, self.context)

@@ -55,3 +55,12 @@ class LSTMEncoder(Encoder):
             return last.squeeze(0)
         # </s> of a document with T targets stands at index T of `<s> w .. </s>`.
         return states[batch.lengths, torch.arange(len(batch.lengths), device=states.device)]
+
+
+class NoEncoder(Encoder):
+    """Reads nothing: with `model.latent_size: 0` the decoder alone is left, a language model (H = 0)."""
+
+    state_size = 0
+
+    def forward(self, batch: Batch) -> Float[Tensor, "B H"]:
+        return torch.empty(len(batch), 0, device=batch.tokens.device)

@@ -10,7 +10,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import torch
 from jaxtyping import Float
@@ -29,9 +29,20 @@ class Posterior(nn.Module, ABC):
         state_size: H, the width of the encoder's state.
     """
 
+    has_density: ClassVar[bool] = True
+    """Whether log q(z|x) can be computed; without it a KL is a critic's estimate and no bound."""
+
+    refines: int
+    """How many of phi's leading entries semi-amortised inference may move; 0: none."""
+
     def __init__(self, latent_size: int, state_size: int) -> None:
         super().__init__()
         self.latent_size, self.state_size = latent_size, state_size
+        self.refines = 0
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Its modules that have an optimiser of their own, by name."""
+        return {"posterior": self}
 
     @abstractmethod
     def amortize(self, h: Float[Tensor, "B H"]) -> Float[Tensor, "B P"]:
@@ -51,6 +62,7 @@ class Gaussian(Posterior):
 
     def __init__(self, latent_size: int, state_size: int) -> None:
         super().__init__(latent_size, state_size)
+        self.refines = 2 * latent_size
         self.linear = nn.Linear(state_size, 2 * latent_size, bias=False)
         nn.init.uniform_(self.linear.weight, -0.01, 0.01)
 
@@ -90,6 +102,7 @@ class Flowed(Posterior):
     ) -> None:
         super().__init__(latent_size, state_size)
         self.gaussian = Gaussian(latent_size, state_size)
+        self.refines = self.gaussian.refines
         self.chain = Chain(partial(flow, latent_size, state_size * conditioned, **knobs), k)
 
     def amortize(self, h: Float[Tensor, "B H"]) -> Float[Tensor, "B P"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flowsearch.models.decoders import Decoder
-from flowsearch.models.distributions import Distribution
+from flowsearch.models.distributions import Distribution, Draw
 from flowsearch.models.encoders import Encoder
 from flowsearch.models.posteriors import Posterior
 from flowsearch.models.priors import Prior
@@ -15,7 +15,7 @@ from flowsearch.text.batches import Batch
 
 
 class VAE(nn.Module):
-    """Four modules, each with its own optimiser: what moves in a phase of training is named by their names.
+    """Encoder, posterior, prior and decoder; what moves in a phase of training is named by `parts`.
 
     Args:
         encoder, posterior, prior, decoder: the modules.
@@ -29,12 +29,24 @@ class VAE(nn.Module):
         self.encoder, self.posterior, self.prior, self.decoder = encoder, posterior, prior, decoder
         self.bf16 = bf16
 
-    def encode(self, batch: Batch) -> Distribution:
-        """q(z|x) of each document."""
+    def parts(self) -> dict[str, nn.Module]:
+        """What a phase may move, by name: each has an optimiser of its own."""
+        return {"encoder": self.encoder, **self.posterior.parts(), "prior": self.prior, "decoder": self.decoder}
+
+    def amortize(self, batch: Batch) -> Float[Tensor, "B P"]:
+        """phi, the variational parameters of each document."""
         with self.precision(batch):
             h = self.encoder(batch)
         wide = torch.promote_types(h.dtype, torch.float32)
-        return self.posterior.at(self.posterior.amortize(h.to(wide)))
+        return self.posterior.amortize(h.to(wide))
+
+    def encode(self, batch: Batch) -> Distribution:
+        """q(z|x) of each document."""
+        return self.posterior.at(self.amortize(batch))
+
+    def kl(self, q: Distribution, draw: Draw) -> Float[Tensor, "n B"]:
+        """KL(q(z|x) || p(z)) in nats per document: exact where it has a closed form, else one estimate per sample."""
+        return self.prior.kl(q, draw)
 
     def decode(self, z: Float[Tensor, "n B D"], batch: Batch) -> Float[Tensor, "n B"]:
         """log p(x|z) in nats per document."""

@@ -17,7 +17,7 @@ class ELBO(Loss):
     def forward(self, vae: VAE, batch: Batch, step: int) -> Terms:
         q = vae.encode(batch)
         draw = q.draw(1)
-        kl = vae.prior.kl(q, draw)
+        kl = vae.kl(q, draw)
         reconstruction = -vae.decode(draw.z, batch)
         loss = (reconstruction + self.weight(step) * self.kl_term(kl, q)).mean()
         return Terms(loss, {"reconstruction": reconstruction.detach().mean(), "kl": kl.detach().mean()})

@@ -101,7 +101,7 @@ def _type(name: str) -> type[Any]:
 def _crc(columns: Mapping[str, NDArray[Any]]) -> str:
     crc = 0
     for name, column in columns.items():
-        crc = zlib.crc32(column, zlib.crc32(name.encode(), crc))
+        crc = zlib.crc32(column.tobytes(), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
 
 

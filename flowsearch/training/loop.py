@@ -81,7 +81,7 @@ def train(
         objective: what descends.
         batches: the epoch's, in order, noise and device settled.
         more: batches at random, for phases that repeat.
-        optimizers: one per module of the VAE, by its name.
+        optimizers: one per part of the VAE, by its name.
         clip: applied before every step.
         tally: sums up the epoch.
 
@@ -103,12 +103,13 @@ def descend(
 ) -> Mapping[str, Tensor]:
     """Repeat a phase until its stop says enough; the parts of its last loss."""
     history: list[tuple[Tensor, int]] = []
+    parts = vae.parts()
     with gradients(vae, clip.learns(phase.moves, optimizers)):
         for batch in batches:
             vae.zero_grad(set_to_none=True)
             terms = phase.loss(vae, batch, tally.step)
             terms.loss.backward()
-            norm = clip(getattr(vae, name) for name in optimizers)
+            norm = clip(parts[name] for name in optimizers)
             for name in phase.moves:
                 if name in optimizers:
                     optimizers[name].step()
@@ -124,7 +125,7 @@ def descend(
 @contextmanager
 def gradients(vae: VAE, names: set[str]) -> Iterator[None]:
     """Make gradients for these modules only."""
-    still = [module for name, module in vae.named_children() if name not in names]
+    still = [module for name, module in vae.parts().items() if name not in names]
     for module in still:
         module.requires_grad_(False)
     try:

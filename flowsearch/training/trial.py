@@ -22,6 +22,7 @@ from flowsearch.errors import Diverged
 from flowsearch.models import DECODERS, ENCODERS, POSTERIORS, PRIORS, VAE
 from flowsearch.objectives.annealing import Annealing, Pace
 from flowsearch.objectives.free_bits import no_free_bits
+from flowsearch.results.documents import write_documents
 from flowsearch.results.reading import Reading
 from flowsearch.text import Corpus, WordDropout
 from flowsearch.text.batches import Batch, Batches
@@ -156,9 +157,10 @@ class Trial:
         pace = Pace(len(batches["train"]), len(corpus.splits["train"]) / settings.data.batch_size)
         seed_torch(settings.seed, 0)
         vae = build_vae(settings.model, len(corpus.vocabulary), bf16=training.precision == "bf16").to(device)
-        decay = training.decay.build(DECAYS, settings.objective.warmup_epochs)
+        decay: Decay = training.decay.build(DECAYS, settings.objective.warmup_epochs, training.epochs)
         objective = build_objective(settings.objective, pace)
-        return cls(settings, corpus, device, vae, objective, batches, fresh_optimizers(vae, training.optimizer), decay)
+        movers = scaled(fresh_optimizers(vae, training.optimizer), decay.first)
+        return cls(settings, corpus, device, vae, objective, batches, movers, decay)
 
     def next_epoch(self, directory: Path) -> None:
         """Train one epoch, measure it, keep the model if it is the best, and settle the learning rate."""
@@ -170,7 +172,7 @@ class Trial:
         self.latest = [Reading(epoch, "train", learned), Reading(epoch, "valid", valid)]
         self.objective.observe(valid)
         if valid["elbo"] > self.best_elbo:
-            self.best_elbo, self.best_epoch, self.best_test = valid["elbo"], epoch, self.measure("test")
+            self.best_elbo, self.best_epoch, self.best_test = valid["elbo"], epoch, self.measure("test", directory)
             self.latest.append(Reading(epoch, "test", self.best_test))
             checkpoint.save_best(directory, self.vae.state_dict(), config.plain(self.settings))
         self.settle(epoch, -valid["elbo"], directory)
@@ -207,6 +209,7 @@ class Trial:
             "ppl": metrics.perplexity(-elbo * tally.documents, tally.tokens),
             **self.objective.describe(max(self.step - 1, 0)),
             "lr": self.lr,
+            "steps": float(outer),
             "inner_steps": float(tally.steps - outer),
             "documents": float(tally.documents),
             "tokens": float(tally.tokens),
@@ -226,14 +229,16 @@ class Trial:
         noise = WordDropout(self.settings.objective.word_dropout, self.corpus.vocabulary.unk)
         return noise(batch.to(self.device))
 
-    def measure(self, split: str) -> dict[str, float]:
-        """Every metric of a split, from one pass over it."""
+    def measure(self, split: str, directory: Path | None = None) -> dict[str, float]:
+        """Every metric of a split, from one pass over it, whose documents are kept in a directory that is given."""
         started = time.perf_counter()
         truth = self.corpus.splits[split].log_probability
         known = None if truth is None else torch.from_numpy(np.array(truth))
         evaluation = metrics.evaluate(self.vae, self.batches[split].epoch(), true_log_probability=known)
         wanted = metrics.METRICS + metrics.INFORMATION[self.settings.metrics.mutual_information]
         values = {name: value for metric in wanted for name, value in metric(evaluation).items()}
+        if directory is not None:
+            write_documents(directory, metrics.by_document(evaluation))
         return {**values, "seconds": time.perf_counter() - started}
 
     def information(self) -> metrics.Evaluation:
@@ -288,9 +293,17 @@ def fresh_optimizers(vae: VAE, choice: config.Component) -> dict[str, torch.opti
     """One optimiser for each module that has something to learn, by the module's name."""
     return {
         name: choice.build(optimizers.OPTIMIZERS, module.parameters())
-        for name, module in vae.named_children()
+        for name, module in vae.parts().items()
         if next(module.parameters(), None) is not None
     }
+
+
+def scaled(optimizers: Mapping[str, torch.optim.Optimizer], factor: float) -> Mapping[str, torch.optim.Optimizer]:
+    """The same optimisers, their learning rates multiplied."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+    return optimizers
 
 
 def peak_memory(device: torch.device) -> int:

@@ -41,6 +41,8 @@ def tree(**changes):
         ({"beta": 0.43217, "latent_size": 8}, "β-VAE(8) (β=0.432)"),
         ({"free_bits": BITS}, "VAE + Free Bits(5)"),
         ({"free_bits": {"PerDimension": {"nats": 0.1}}}, "VAE + Free Bits(0.1 PerDimension)"),
+        ({"free_bits": {"TargetPerDocument": {"nats": 5}}}, "VAE + KL Target(5)"),
+        ({"free_bits": {"TargetPerDimension": {"nats": 0.1}}}, "VAE + KL Target(0.1 PerDimension)"),
         ({"word_dropout": 0.25}, "VAE + Word Dropout 25%"),
         (
             {

@@ -14,7 +14,7 @@ from torch import nn
 from flowsearch.errors import Diverged
 from flowsearch.training import precision
 from flowsearch.training.clip import CLIPS, Joint, PerModule
-from flowsearch.training.decay import DECAYS, Decay, He2019, Plateau, Verdict
+from flowsearch.training.decay import DECAYS, Cosine, Decay, He2019, Plateau, Verdict
 from flowsearch.training.loop import Tally
 from flowsearch.training.optimizers import OPTIMIZERS
 
@@ -27,10 +27,44 @@ def decayed(rule: Decay, losses: Sequence[float]) -> list[int]:
     return [epoch for epoch, loss in enumerate(losses, start=1) if rule.judge(epoch, loss).factor < 1]
 
 
-@every_decay
+def rates(rule: Decay, epochs: int) -> list[float]:
+    """The learning rate of each epoch, the optimiser's own being 1."""
+    found = [rule.first]
+    for epoch in range(1, epochs):
+        found.append(found[-1] * rule.judge(epoch, 100.0 / epoch).factor)
+    return found
+
+
+@pytest.mark.parametrize("decay", [decay for name, decay in DECAYS.items() if name != "Cosine"])
 def test_improvement_never_decays(decay: Any) -> None:
-    rule = decay(0)
+    rule = decay(0, 60)
     assert all(rule.judge(epoch, 100.0 / epoch) == Verdict() for epoch in range(1, 60))
+
+
+@every_decay
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+def test_every_epoch_has_a_positive_rate_of_at_most_the_optimisers(decay: Any, epochs: int) -> None:
+    rule = decay(0, epochs)
+    assert all(0 < rate <= 1 + 1e-12 for rate in rates(rule, epochs))
+    assert rule.judge(epochs, math.inf).factor > 0
+
+
+def test_cosine_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
+    found = rates(Cosine(0, 12, rise=2, floor=0.1), 12)
+    curve = [0.1 + 0.9 * (1 + math.cos(math.pi * epoch / 10)) / 2 for epoch in range(10)]
+    assert found == pytest.approx([1 / 3, 2 / 3, *curve])
+    assert rates(Cosine(0, 5), 5) == pytest.approx([(1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)])
+    assert rates(Cosine(0, 4, floor=1.0), 4) == [1.0] * 4
+    assert rates(Cosine(0, 3, rise=8), 3) == pytest.approx([1 / 9, 2 / 9, 3 / 9])  # training ends while it rises
+
+
+def test_cosine_hears_no_loss_and_neither_reloads_nor_stops() -> None:
+    rule = Cosine(5, 6, rise=1)
+    for epoch in range(1, 7):
+        falling, rising = rule.judge(epoch, -float(epoch)), rule.judge(epoch, float(epoch))
+        assert falling == rising
+        assert not falling.reload
+        assert not falling.stop
 
 
 @every_decay
@@ -38,7 +72,7 @@ def test_improvement_never_decays(decay: Any) -> None:
 def test_a_rule_goes_on_from_its_state(decay: Any, stop_at: int) -> None:
     torch.manual_seed(0)
     losses = (50 + torch.randn(40)).tolist()
-    whole, first, second = decay(3), decay(3), decay(3)
+    whole, first, second = decay(3, 40), decay(3, 40), decay(3, 40)
     expected = [whole.judge(epoch, loss) for epoch, loss in enumerate(losses, start=1)]
     verdicts = [first.judge(epoch, losses[epoch - 1]) for epoch in range(1, stop_at + 1)]
     second.load_state_dict(copy.deepcopy(first.state_dict()))
@@ -47,21 +81,21 @@ def test_a_rule_goes_on_from_its_state(decay: Any, stop_at: int) -> None:
 
 
 def test_plateau_waits_its_patience_and_keeps_the_best_as_the_bar() -> None:
-    assert decayed(Plateau(0, patience=2), [5, 4, 4.5, 4.4, 4.3, 4.2, 3.9, 4.0]) == [4, 6]
-    assert decayed(Plateau(0, patience=1), [5, 6, 4, 4.1]) == [2, 4]
-    assert decayed(Plateau(0, patience=3), [5, 6, 6, 4.9, 6, 6, 6]) == [7]
-    assert decayed(Plateau(0), [5, 5, 5, 5, 5]) == []  # equal is not worse
+    assert decayed(Plateau(0, 40, patience=2), [5, 4, 4.5, 4.4, 4.3, 4.2, 3.9, 4.0]) == [4, 6]
+    assert decayed(Plateau(0, 40, patience=1), [5, 6, 4, 4.1]) == [2, 4]
+    assert decayed(Plateau(0, 40, patience=3), [5, 6, 6, 4.9, 6, 6, 6]) == [7]
+    assert decayed(Plateau(0, 40), [5, 5, 5, 5, 5]) == []  # equal is not worse
 
 
 def test_plateau_does_not_decay_during_warmup_or_grace_but_counts() -> None:
     rising = [float(epoch) for epoch in range(1, 12)]
-    assert decayed(Plateau(0), rising)[:2] == [3, 5]
-    assert decayed(Plateau(6), rising)[:2] == [7, 9]
-    assert decayed(Plateau(0, grace_epochs=6), rising)[:2] == [7, 9]
+    assert decayed(Plateau(0, 40), rising)[:2] == [3, 5]
+    assert decayed(Plateau(6, 40), rising)[:2] == [7, 9]
+    assert decayed(Plateau(0, 40, grace_epochs=6), rising)[:2] == [7, 9]
 
 
 def test_plateau_stops_with_its_last_decay() -> None:
-    rule = Plateau(0, patience=1, decays=3, factor=0.25)
+    rule = Plateau(0, 40, patience=1, decays=3, factor=0.25)
     verdicts = [rule.judge(epoch, float(epoch)) for epoch in range(1, 5)]
     assert [verdict.factor for verdict in verdicts] == [1.0, 0.25, 0.25, 0.25]
     assert [verdict.stop for verdict in verdicts] == [False, False, False, True]
@@ -69,14 +103,14 @@ def test_plateau_stops_with_its_last_decay() -> None:
 
 
 def test_reference_rule_waits_fifteen_epochs_and_then_has_to_beat_the_current_loss() -> None:
-    rule = He2019(0)
+    rule = He2019(0, 40)
     verdicts = {epoch: rule.judge(epoch, float(epoch)) for epoch in range(1, 25)}
     assert [epoch for epoch, verdict in verdicts.items() if verdict.factor == 0.5] == [16, 18, 20, 22, 24]
     assert [epoch for epoch, verdict in verdicts.items() if verdict.stop] == [24]  # with the fifth
     losses = [10.0] * 15 + [11.0, 12.0, 11.9, 12.5, 12.5, 12.5]
     # At 17 the second worse epoch in a row decays, and 12.0 becomes the bar: 11.9 beats it although 10.0 was the best.
-    assert decayed(He2019(0), losses) == [17, 20]
-    assert decayed(Plateau(0, grace_epochs=15), losses) == [17, 19, 21]
+    assert decayed(He2019(0, 40), losses) == [17, 20]
+    assert decayed(Plateau(0, 40, grace_epochs=15), losses) == [17, 19, 21]
 
 
 def model() -> nn.ModuleList:
