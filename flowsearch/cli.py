@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from flowsearch.errors import Damaged, FlowsearchError
+from flowsearch.errors import BadInput, Damaged, FlowsearchError
 
 Split = Literal["valid", "test"]
 FormatName = Literal["table", "markdown", "latex", "csv", "json"]
+TableName = Literal["study", "times", "pareto"]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder that holds the studies.")]
 
 
@@ -120,7 +121,31 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command()
+_BETWEEN = "\x1f"
+
+
+class Pairs(TyperCommand):
+    """A command whose `--compare` takes two values each time, which no annotation of typer says."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the two values into one before they are parsed; `_pair` takes them apart."""
+        joined, rest = [], list(args)
+        while rest and rest[0] != "--":
+            joined.append(rest.pop(0))
+            if joined[-1] == "--compare" and len(rest) > 1 and not rest[1].startswith("--"):
+                joined.append(_BETWEEN.join((rest.pop(0), rest.pop(0))))
+        parsed: list[str] = super().parse_args(ctx, joined + rest)
+        return parsed
+
+
+def _pair(value: str) -> tuple[str, str]:
+    first, between, second = value.partition(_BETWEEN)
+    if not between:
+        raise BadInput(f"--compare: '{value}'; expected two rows, as in --compare A B")
+    return first, second
+
+
+@app.command(cls=Pairs)
 def report(
     studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY", help="None means all.")] = None,
     results: Results = Path("results"),
@@ -131,13 +156,40 @@ def report(
     ] = None,
     style: Annotated[FormatName, typer.Option("--format", help="How to print.")] = "table",
     everything: Annotated[bool, typer.Option("--all", help="List pruned and failed configurations, too.")] = False,
+    table: Annotated[
+        TableName, typer.Option(help="Means; training times and steps; or the fronts of -ELBO and KL or MI.")
+    ] = "study",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ROW", help="Which row the times are relative to; VAE without it.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Beside published tables, such as thesis.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A B", help="Two rows, paired by document and by seed; may be given again."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw -ELBO against KL and MI of one study, as SVG or PNG.")
+    ] = None,
 ) -> None:
     """Print a table per study: a row per configuration, means over its seeds."""
-    from flowsearch.report import FORMATS
-    from flowsearch.report import report as report_
+    from flowsearch import report as room
 
-    tables, notes = report_(results, studies or [], split=split, by=by or [], everything=everything)
-    typer.echo(FORMATS[style](tables))
+    tables, notes = room.report(
+        results,
+        studies or [],
+        by=by or [],
+        compare=[_pair(value) for value in compare or []],
+        split=split,
+        everything=everything,
+        table=table,
+        baseline=baseline,
+        published=reference,
+    )
+    if plot is not None:
+        room.plot(results, studies or [], plot, split=split)
+    typer.echo(room.FORMATS[style](tables))
     _finish(notes)
 
 
@@ -172,6 +224,47 @@ def data(
 
     corpora = [text.load(name, root=root, vocabulary_size=vocabulary_size, min_count=min_count) for name in names]
     typer.echo(FORMATS["table"]([corpus_table(text.summary(corpus)) for corpus in corpora]))
+
+
+@app.command()
+def samples(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Whose models write.")],
+    trial: Annotated[int | None, typer.Option(help="One trial; without it the best of each model.")] = None,
+    results: Results = Path("results"),
+    root: Annotated[str | None, typer.Option(metavar="DIR", help="The folder that holds the corpora now.")] = None,
+    points: Annotated[int, typer.Option(min=1, help="Points z, and test documents, per model.")] = 5,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampled words; 0 takes the likeliest.")] = 1.0,
+    max_words: Annotated[int, typer.Option(min=1, help="Where a document is cut.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of points, words and the choice of documents.")] = 0,
+    style: Annotated[FormatName, typer.Option("--format", help="How to print.")] = "table",
+) -> None:
+    """Show what a study's models write: at points z, for test documents, between them; and how much z decides."""
+    from flowsearch.report import FORMATS
+    from flowsearch.report.samples import chosen, sample_tables
+    from flowsearch.results import find, load
+
+    folder = find(results, study)
+    found = load(folder, [])
+
+    def directory(number: int) -> Path:
+        return folder / "trials" / str(number)
+
+    trials = chosen(found, lambda number: (directory(number) / "best.safetensors").exists(), trial)
+    from flowsearch.metrics.samples import write
+    from flowsearch.training.restore import restore
+
+    corpus, written, notes = None, [], list(found.notes)
+    for one in trials:
+        try:
+            model = restore(directory(one.number), corpus, root=root, checksum=found.facts.get("corpus_checksum"))
+        except Damaged as error:
+            notes.append(str(error))
+            continue
+        corpus = model.corpus
+        wrote = write(model.vae, corpus, points=points, temperature=temperature, max_words=max_words, seed=seed)
+        written.append((one, wrote))
+    typer.echo(FORMATS[style](sample_tables(study, written)))
+    _finish(notes)
 
 
 def _finish(notes: list[str]) -> None:

@@ -48,7 +48,7 @@ def fake_study(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
 def test_help_names_every_command() -> None:
     done = invoke("--help")
     assert done.exit_code == 0
-    assert all(command in done.output for command in ("run", "report", "status", "data", "--version"))
+    assert all(command in done.output for command in ("run", "report", "status", "data", "samples", "--version"))
 
 
 def test_the_formats_offered_are_those_there_are() -> None:
@@ -176,6 +176,53 @@ def test_data_describes_a_corpus_in_every_split(monkeypatch: pytest.MonkeyPatch)
     assert done.exit_code == 0
     for part in ("tiny", "train", "valid", "12.5000", "25.00", "Vocabulary 9", "entropy 3.0000", "a note"):
         assert part in done.stdout
+
+
+@pytest.fixture
+def trained(tree: Any, corpus: Any, tmp_path: Path) -> Path:
+    """Results with a study of one trained trial and one that left no model."""
+    from flowsearch.search.task import as_rows
+    from flowsearch.training.trial import readings
+
+    folder = tmp_path / "results" / "demo"
+    folder.mkdir(parents=True)
+    settings = tree({"training.epochs": 1, "data.corpus": {"synthetic": {"train": 96, "valid": 48, "test": 40}}})
+    with Journal(folder / "journal.jsonl") as journal:
+        journal.append({"event": "study", "corpus_checksum": corpus.checksum})
+        for trial in (0, 1):
+            journal.append({"event": "start", "trial": trial, "params": {}, "seed": 0, "label": f"VAE {trial}"})
+            for epoch in readings(settings, directory=folder / "trials" / str(trial), corpus=corpus):
+                journal.append({"event": "report", "trial": trial, "epoch": 1, "readings": as_rows(epoch)})
+            journal.append({"event": "finish", "trial": trial, "state": "COMPLETE", "seconds": 3.0})
+    (folder / "trials" / "1" / "best.safetensors").unlink()
+    return tmp_path / "results"
+
+
+def test_samples_prints_what_the_models_write(trained: Path) -> None:
+    given = ("samples", "demo", "--results", trained, "--points", 2, "--max-words", 6)
+    done = invoke(*given, "--format", "json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    points, documents, steps, scores = json.loads(done.stdout)
+    assert [row["model"] for row in points["rows"]] == ["VAE 0"] * 4
+    assert [len(table["rows"]) for table in (documents, steps, scores)] == [6, 5, 1]
+    assert 0 <= scores["rows"][0]["z_effect"] < 10
+    assert invoke(*given, "--format", "json").stdout == done.stdout
+    assert invoke(*given, "--trial", 0).exit_code == 0
+
+
+def test_samples_of_what_is_not_there_is_2_and_of_what_is_damaged_3(trained: Path) -> None:
+    given = ("samples", "demo", "--results", trained)
+    assert invoke("samples", "demp", "--results", trained).exit_code == 2
+    for number, expected in ((1, "has left no model"), (7, "has no trial 7")):
+        done = invoke(*given, "--trial", number)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert expected in done.stderr
+    assert invoke(*given, "--points", 0).exit_code == 2
+    (trained / "demo" / "trials" / "0" / "config.json").write_text("{}")
+    done = invoke(*given)
+    assert done.exit_code == 3
+    assert "config.json" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def flowsearch(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -28,5 +28,8 @@ Metric = Callable[[Evaluation], Mapping[str, float]]
 METRICS: tuple[Metric, ...] = (likelihood, active_units, mutual_information, optimum)
 """Measured after every epoch."""
 
+OF_VIEWS: tuple[Metric, ...] = (likelihood, active_units, mutual_information)
+"""Measured of an objective's other views of the model, as its refined posteriors; `UNITS` says what is kept of it."""
+
 INFORMATION: Mapping[str, tuple[Metric, ...]] = {"full": (), "reference": (mutual_information_reference,)}
 """What the key `metrics.mutual_information` adds to them."""

@@ -6,7 +6,7 @@ The pass has its own seed, so the same model measured twice gives the same numbe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -27,7 +27,7 @@ class Evaluation:
         log_likelihood: [N], log p(x|z) of one sample of z, in nats.
         kl: [N], KL(q(z|x) || p(z)), in nats: exact where it has a closed form, one-sample where not.
         tokens: [N], targets: words and `</s>`.
-        mean: [N, D], of the Gaussian base q0(z_0|x); [N, 0] where there is none (an implicit posterior, or no z at all).
+        mean: [N, D], of the Gaussian base q0(z_0|x); [N, 0] where there is none (an implicit posterior, or no z).
         logvar: [N, D], of the same.
         origin: [N, D], one sample of z_0.
         expected: [N, D], E[z|x] at the end of the flow: exact for a Gaussian, else over `SAMPLES` samples.
@@ -47,8 +47,8 @@ class Evaluation:
     expected: Float[Tensor, "N D"]
     expected_variance: Float[Tensor, "N D"]
     batch: Int[Tensor, " N"]
-    true_log_probability: Float[Tensor, " N"] | None = None
-    is_bound: bool = True
+    true_log_probability: Float[Tensor, " N"] | None = field(default=None, kw_only=True)
+    is_bound: bool = field(default=True, kw_only=True)
 
     @property
     def elbo(self) -> Float[Tensor, " N"]:

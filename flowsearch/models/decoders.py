@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from flowsearch.models.likelihood import log_likelihood
+from flowsearch.models.linear import Linear
 from flowsearch.text.batches import Batch
 from flowsearch.text.vocabulary import BOS, EOS, PAD
 
@@ -65,7 +66,7 @@ class LSTMDecoder(Decoder):
         super().__init__(vocabulary_size, latent_size)
         still = None if last_word_learns else vocabulary_size - 1
         self.embed = nn.Embedding(vocabulary_size, embedding_size, padding_idx=still)
-        self.start = nn.Linear(latent_size, hidden_size, bias=False)
+        self.start = Linear(latent_size, hidden_size, bias=False)
         self.lstm = nn.LSTM(embedding_size + latent_size, hidden_size)
         self.words = nn.Linear(hidden_size, vocabulary_size, bias=False)
         self.dropout = nn.Dropout(dropout)

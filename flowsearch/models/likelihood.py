@@ -7,13 +7,19 @@ same pass while a chunk is still in cache; the softmax is in float32 whatever th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flowsearch.errors import Intractable
+
+TWICE: ContextVar[bool] = ContextVar("twice", default=False)
 
 CHUNK = 256
 """Tokens whose logits are held at once: the fastest of 256, 512 and 1280 on one core (benchmarks/training_step.py)."""
@@ -33,13 +39,31 @@ def log_likelihood(
         targets: [T, M].
         mask: [T, M], true where a token counts; None counts all.
     """
+    if TWICE.get():
+        logits, labels = (states @ weight.t()).flatten(0, 1), targets.flatten()
+        nll = torch.nn.functional.cross_entropy(logits, labels, reduction="none").view(targets.shape)
+        return -(nll if mask is None else nll * mask).sum(0)
     dtype = (
         torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else states.dtype
     )
-    nll: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    summed: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         states.to(dtype), weight, targets, mask, torch.is_grad_enabled()
     )
-    return -nll
+    return -summed
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """In this block a model's log p(x|z) has second derivatives, at the price of the fast kernels that have none.
+
+    Those are the chunked likelihood's, cuDNN's LSTM, and fused attention.
+    """
+    token = TWICE.set(True)
+    try:
+        with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        TWICE.reset(token)
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

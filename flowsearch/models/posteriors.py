@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from flowsearch.flows import FLOWS, Chain, Flow
 from flowsearch.models.distributions import DiagonalGaussian, Distribution, Transported
+from flowsearch.models.linear import Linear
 
 
 class Posterior(nn.Module, ABC):
@@ -63,7 +64,7 @@ class Gaussian(Posterior):
     def __init__(self, latent_size: int, state_size: int) -> None:
         super().__init__(latent_size, state_size)
         self.refines = 2 * latent_size
-        self.linear = nn.Linear(state_size, 2 * latent_size, bias=False)
+        self.linear = Linear(state_size, 2 * latent_size, bias=False)
         nn.init.uniform_(self.linear.weight, -0.01, 0.01)
 
     def amortize(self, h: Float[Tensor, "B H"]) -> Float[Tensor, "B P"]:
@@ -113,21 +114,18 @@ class Flowed(Posterior):
         return Transported(self.gaussian.at(parameters), self.chain, context)
 
 
-def by(flow: type[Flow]) -> Callable[..., Posterior]:
-    """The posterior whose steps are `flow`; its signature is `Flowed`'s with the knobs of the step spelled out."""
-    make: Any = partial(Flowed, flow)
-    own = inspect.signature(Flowed).parameters.values()
+def by(flow: type[Flow], family: Callable[..., Any] = Flowed) -> Callable[..., Any]:
+    """The member of a family whose steps are `flow`; its signature is the family's, the step's knobs spelled out."""
+    make: Any = partial(family, flow)
+    own = inspect.signature(family).parameters.values()
     step = inspect.signature(flow).parameters.values()
     make.__signature__ = inspect.Signature(
         [p for p in own if p.name != "flow" and p.kind is not p.VAR_KEYWORD]
         + [p for p in step if p.kind is p.KEYWORD_ONLY]
     )
     make.hints = get_type_hints(flow.__init__, include_extras=True)
-    posterior: Callable[..., Posterior] = make
-    return posterior
+    named: Callable[..., Any] = make
+    return named
 
 
-POSTERIORS: dict[str, Callable[..., Posterior]] = {
-    "Gaussian": Gaussian,
-    **{name: by(flow) for name, flow in FLOWS.items()},
-}
+FLOWED: dict[str, Callable[..., Posterior]] = {name: by(flow) for name, flow in FLOWS.items()}

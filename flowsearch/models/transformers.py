@@ -1,7 +1,7 @@
 """Transformers in the places of the LSTMs: one that reads a document both ways, one that sees only what was written.
 
 Attention Is All You Need (Vaswani et al., 2017), with the normalisation before each sublayer (On Layer Normalization in
-the Transformer Architecture, Xiong et al., 2020). Widths are `heads * head_size`, so that no choice of the two is wrong.
+the Transformer Architecture, Xiong et al., 2020). The width is `heads * head_size`: no choice of the two is wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Layers(nn.Module):
 
     def __init__(self, layers: int, heads: int, head_size: int, dropout: float) -> None:
         super().__init__()
-        self.width = heads * head_size
+        self.heads, self.width = heads, heads * head_size
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 self.width, heads, 4 * self.width, dropout, "gelu", batch_first=True, norm_first=True
@@ -70,15 +70,25 @@ class Layers(nn.Module):
 
         Args:
             x: the place.
-            seen: what each layer attends to, [M, T, W] each; the new place is appended.
+            seen: keys and values of the places before, [M, heads, T, 2 head_size] of each layer; they are replaced by
+                those that a next step needs.
         """
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, nn.TransformerEncoderLayer)
-            seen[index] = torch.cat([seen[index], layer.norm1(x)], dim=1)
-            attended = layer.self_attn.eval()(seen[index][:, -1:], seen[index], seen[index], need_weights=False)[0]
-            x = x + attended
+            attention = layer.self_attn
+            projected = nn.functional.linear(layer.norm1(x), attention.in_proj_weight, attention.in_proj_bias)
+            query, *more = projected.view(len(x), 1, 3, self.heads, -1).transpose(1, 3).unbind(2)
+            seen[index] = torch.cat([seen[index], torch.cat(more, dim=-1)], dim=2)
+            key, value = seen[index].chunk(2, dim=-1)
+            attended = nn.functional.scaled_dot_product_attention(query, key, value)
+            x = x + attention.out_proj(attended.transpose(1, 2).flatten(2))
             x = x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
         return self.norm(x)
+
+    def nothing_seen(self, documents: int) -> list[Tensor]:
+        """What `step` is given first."""
+        empty = self.norm.weight.new_empty(documents, self.heads, 0, 2 * self.width // self.heads)
+        return [empty] * len(self.layers)
 
 
 class TransformerEncoder(Encoder):
@@ -175,7 +185,7 @@ class TransformerDecoder(Decoder):
     def generate(self, z: Float[Tensor, "B D"], *, temperature: float, max_words: int) -> list[list[int]]:
         first, everywhere = self.told(z.unsqueeze(1))
         places = self.places(max_words + 1, z)
-        seen = [first[:, :0]] * len(self.layers.layers)
+        seen = self.layers.nothing_seen(len(z))
         self.layers.step(first + places[0], seen)
         word = torch.full((len(z), 1), BOS, device=z.device)
         ended = torch.zeros_like(word, dtype=torch.bool)

@@ -59,6 +59,10 @@ class Objective(nn.Module, ABC):
         """How often within an epoch it wants to hear of the mutual information; 0: with the epoch's metrics only."""
         return 0
 
+    def views(self, vae: VAE) -> Mapping[str, VAE]:
+        """Other ways to use the model that are measured as well, by the suffix of their metrics: none."""
+        return {}
+
     def describe(self, step: int) -> Mapping[str, float]:
         """What a reading of the training split should say of the objective's state."""
         return {}

@@ -21,7 +21,6 @@ from flowsearch.text.batches import Batch
 __all__ = ["He2019", "Lagging", "Tolerant"]
 
 INFERENCE = ("encoder", "posterior")
-GENERATION = ("prior", "decoder")
 WINDOW = 15
 
 
@@ -98,14 +97,27 @@ class Lagging(Objective):
         return terms
 
     def phases(self, step: int) -> Sequence[Phase]:
-        if not self.aggressive:
-            return self.objective.phases(step)
-        return (Phase(INFERENCE, self, self.stop.inner(self.updates)), Phase(GENERATION, self))
+        """1. A phase that moves one side alone, as an implicit posterior's critic, stays as it is."""
+        phases = self.objective.phases(step)
+        return [part for phase in phases for part in self.split(phase)] if self.aggressive else phases
+
+    def split(self, phase: Phase) -> Sequence[Phase]:
+        """The inference side until `stop.inner`, then the others."""
+        inference = tuple(name for name in phase.moves if name in INFERENCE)
+        others = tuple(name for name in phase.moves if name not in INFERENCE)
+        if not inference or not others:
+            return (phase,)
+        return (Phase(inference, phase.loss, self.stop.inner(self.updates)), Phase(others, phase.loss, phase.until))
 
     def observe(self, values: Mapping[str, float]) -> None:
+        """1. Where the mutual information has no estimate, its upper bound, the KL, stands in."""
         self.objective.observe(values)
-        self.history.append(values["mutual_information"])
+        known = "mutual_information" if "mutual_information" in values else "kl"
+        self.history.append(values[known])
         self.aggressive = self.aggressive and not self.stop.over(self.history)
+
+    def views(self, vae: VAE) -> Mapping[str, VAE]:
+        return self.objective.views(vae)
 
     def checks_per_epoch(self) -> int:
         return self.stop.checks_per_epoch if self.aggressive else self.objective.checks_per_epoch()

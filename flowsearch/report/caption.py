@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from flowsearch.report.rows import COLLAPSED_KL, Configuration
+from flowsearch.report.marks import legend
+from flowsearch.report.rows import ROW, Configuration
 from flowsearch.results import Study
 from flowsearch.results.journal import STATES
 
@@ -21,16 +22,18 @@ def caption(study: Study, split: str, shown: Sequence[Configuration], *, has_bes
         has_best: whether one of them is bold.
     """
     lines = [
-        _data(study, split),
-        f"Bound: ELBO at KL weight 1. Best epoch and ranking by validation ELBO; values on {split}.",
+        data(study, split),
+        f"Bound: ELBO at KL weight 1. Best epoch {_order(shown)}; values on {split}.",
         f"Trials: {states(study)}. {_seeds(shown, has_best)}",
+        _confirmed(shown),
         "KL: exact for a Gaussian posterior, a Monte Carlo mean for a flow. AU: active units of z_K, after the flow.",
         "MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
-        _importance(shown),
+        *importance(shown),
         _gap(split, shown),
-        _collapsed(shown),
-        _absent(split, shown),
-        *(f"Incomplete: {note}." for note in study.notes),
+        _parts(study, shown),
+        _refined(shown),
+        *legend(shown, split),
+        *incomplete(study),
     ]
     return tuple(line.strip() for line in lines if line)
 
@@ -46,7 +49,8 @@ def states(study: Study) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "none yet"
 
 
-def _data(study: Study, split: str) -> str:
+def data(study: Study, split: str) -> str:
+    """The study, and the text that it is of: what must agree before two tables can be compared."""
     facts = study.facts
     told = facts.get("tokens_per_document")
     tokens = told if isinstance(told, dict) else {"test": told}
@@ -60,6 +64,11 @@ def _data(study: Study, split: str) -> str:
     }
     parts = [phrase.replace("{}", _fact(value)) for phrase, value in given.items() if value is not None]
     return ", ".join(parts) + "."
+
+
+def _order(shown: Sequence[Configuration]) -> str:
+    has_rows = any(ROW in row.params for row in shown)
+    return "by validation ELBO, rows as the space names them" if has_rows else "and ranking by validation ELBO"
 
 
 def _fact(value: Any) -> str:
@@ -78,12 +87,18 @@ def _seeds(shown: Sequence[Configuration], has_best: bool) -> str:
     return f"{spread} {best}"
 
 
-def _importance(shown: Sequence[Configuration]) -> str:
+def importance(shown: Sequence[Configuration]) -> list[str]:
+    """What IW-NLL is, where a row has it."""
     counts = sorted({row.values["iw_samples"].mean for row in shown if "iw_samples" in row.values})
     if not counts:
-        return ""
+        return []
     samples = ", ".join(f"{count:g}" for count in counts)
-    return f"IW-NLL: the importance-weighted bound on -log p(x), K = {samples} samples per document."
+    return [f"IW-NLL: the importance-weighted bound on -log p(x), K = {samples} samples per document."]
+
+
+def incomplete(study: Study) -> list[str]:
+    """What is wrong with the study's files."""
+    return [f"Incomplete: {note}." for note in study.notes]
 
 
 def _gap(split: str, shown: Sequence[Configuration]) -> str:
@@ -93,13 +108,30 @@ def _gap(split: str, shown: Sequence[Configuration]) -> str:
     return f"gap: -ELBO minus the true -log p(x) of the same {split} documents, {known[0]:.2f} nats in the mean."
 
 
-def _collapsed(shown: Sequence[Configuration]) -> str:
-    if not any(configuration.collapsed for configuration in shown):
-        return ""
-    return f"† collapsed for at least one seed: no active unit, or KL below {COLLAPSED_KL} nats."
+def _parts(study: Study, shown: Sequence[Configuration]) -> str:
+    known = {name for row in shown for name in row.values}
+    lines = []
+    if "model_part" in known:
+        lines.append(
+            "Model part: IW-NLL - H(X), at most too large; inference part: -ELBO - IW-NLL, at most too small; they sum "
+            "to the gap."
+        )
+    if "kl_share" in known:
+        lines.append(f"KL / I(X;Z): KL over the source's own I(X;Z), {study.facts['information']:.4f} nats.")
+    return " ".join(lines)
 
 
-def _absent(split: str, shown: Sequence[Configuration]) -> str:
-    if not any(configuration.absent for configuration in shown):
+def _refined(shown: Sequence[Configuration]) -> str:
+    if not any("elbo_refined" in row.values for row in shown):
         return ""
-    return f"‡ at least one seed has no reading on {split} at its best epoch and is left out of the mean."
+    return (
+        "Refined: at test time the posterior of each document takes gradient steps on the ELBO of that very document."
+    )
+
+
+def _confirmed(shown: Sequence[Configuration]) -> str:
+    counts = sorted({row.complete for row in shown if row.confirmed})
+    if not counts:
+        return ""
+    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"Confirmed rows: {sum(row.confirmed for row in shown)}, each the mean over {many} fresh seed(s)."

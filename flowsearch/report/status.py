@@ -85,6 +85,12 @@ def best(study: Study) -> tuple[Trial | None, int | None, float | None]:
     return study.trials[number_], epochs[number_], -readings[number_]["elbo"]
 
 
+def confirming(study: Study) -> str:
+    """How far the trials of phase `confirm` are; nothing where there is none."""
+    ended = [trial.state != "RUNNING" for trial in study.trials.values() if trial.phase == "confirm"]
+    return f"Phase confirm: {len(ended)} of the trials, {sum(ended)} of them ended." if ended else ""
+
+
 def duration(seconds: float) -> str:
     """Time in words.
 
@@ -116,6 +122,7 @@ def _caption(one: Status, now: float, has_collapsed: bool) -> tuple[str, ...]:
     elapsed, ago = _times(one, now)
     lines = [
         f"Trials: {states(one.study)}. Elapsed {elapsed}; last event {ago}.",
+        confirming(one.study),
         "" if value is None else f"Best so far: validation -ELBO {value:.2f} nats/doc, {_named(trial, epoch)}.",
         f"† collapsed: no active unit, or KL below {COLLAPSED_KL} nats." if has_collapsed else "",
         *(f"Incomplete: {note}." for note in one.study.notes),

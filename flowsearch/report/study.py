@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from flowsearch.report.caption import caption
 from flowsearch.report.labels import exact
+from flowsearch.report.marks import model, seeds, share
+from flowsearch.report.measures import ELBO, MEASURES, Measure, cells, used
 from flowsearch.report.rows import Configuration, Group, clear_best, configurations, groups
-from flowsearch.report.tables import Cell, Column, Table, decimals, number, text
+from flowsearch.report.tables import Cell, Column, Table, number, text
 from flowsearch.results import Study
 
 
@@ -25,42 +27,6 @@ class Line:
     configuration: Configuration | None
     by: tuple[str, ...] = ()
     counts: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column of means.
-
-    Args:
-        metric: its name in the readings.
-        column: its heading.
-        least: decimals when no error asks for more.
-        most: decimals at most.
-        sign: -1 to print the negative.
-        is_optional: whether the column is there only if a row has the metric.
-    """
-
-    metric: str
-    column: Column
-    least: int = 2
-    most: int = 4
-    sign: int = 1
-    is_optional: bool = False
-
-
-def _measure(metric: str, name: str, unit: str = "", key: str = "") -> tuple[str, Column]:
-    return metric, Column(key or metric, name, unit, has_error=True)
-
-
-MEASURES = (
-    Measure(*_measure("elbo", "-ELBO", "nats/doc", "negative_elbo"), sign=-1),
-    Measure(*_measure("kl", "KL", "nats/doc"), least=4),
-    Measure(*_measure("ppl", "PPL")),
-    Measure(*_measure("active_units", "AU", "dims"), least=0, most=1),
-    Measure(*_measure("mutual_information", "MI", "nats")),
-    Measure(*_measure("iw_nll", "IW-NLL", "nats/doc"), is_optional=True),
-    Measure(*_measure("gap", "gap", "nats/doc"), is_optional=True),
-)
 
 
 def study_table(study: Study, *, split: str = "test", by: Sequence[str] = (), everything: bool = False) -> Table:
@@ -92,7 +58,7 @@ def study_table(study: Study, *, split: str = "test", by: Sequence[str] = (), ev
     return replace(table, caption=(*table.caption, *_left_out(len(rest), everything, by)))
 
 
-_Field = tuple[Column, Callable[[Line], Cell]]
+Field = tuple[Column, Callable[[Line], Cell]]
 """A column and how a line fills it."""
 
 
@@ -100,59 +66,45 @@ def _group_line(group: Group) -> Line:
     return Line(group.best, tuple(map(exact, group.values)), (group.complete, group.total))
 
 
-def _leading(by: Sequence[str]) -> list[_Field]:
+def _leading(by: Sequence[str]) -> list[Field]:
     def value(place: int) -> Callable[[Line], Cell]:
         return lambda line: text(line.by[place])
 
     grouped = [(Column(name, name, align="left"), value(place)) for place, name in enumerate(by)]
-    return [*grouped, (Column("model", "Model", align="left"), _model)]
+    return [*grouped, (Column("model", "Model", align="left"), lambda line: model(line.configuration))]
 
 
-def _model(line: Line) -> Cell:
-    if line.configuration is None:
-        return text(None)
-    marks = (("†", line.configuration.collapsed), ("‡", line.configuration.absent))
-    return text(line.configuration.label, "".join(mark for mark, holds in marks if holds))
-
-
-def _means(shown: Sequence[Configuration], best: Configuration | None) -> list[_Field]:
-    used = [
-        measure
-        for measure in MEASURES
-        if not measure.is_optional or any(measure.metric in configuration.values for configuration in shown)
-    ]
-    return [(measure.column, _mean(measure, shown, best)) for measure in used]
+def _means(shown: Sequence[Configuration], best: Configuration | None) -> list[Field]:
+    return [(measure.column, _mean(measure, shown, best)) for measure in used(MEASURES, shown)]
 
 
 def _mean(measure: Measure, shown: Sequence[Configuration], best: Configuration | None) -> Callable[[Line], Cell]:
-    estimates = [row.values[measure.metric] for row in shown if measure.metric in row.values]
-    is_whole = all(found.mean.is_integer() for found in estimates)
-    least = measure.least if measure.least or is_whole else 1
-    places = decimals([found.error for found in estimates], least=least, most=max(least, measure.most * (not is_whole)))
+    write = cells(measure, shown)
 
     def cell(line: Line) -> Cell:
-        found = line.configuration.values.get(measure.metric) if line.configuration else None
-        if found is None:
-            return number(None, places)
-        is_bold = line.configuration is best and measure.metric == "elbo"
-        return number(measure.sign * found.mean, places, found.error, bold=is_bold)
+        is_best = measure is ELBO and best is not None and line.configuration is best
+        return replace(write(line.configuration), bold=is_best)
 
     return cell
 
 
-def _trailing(by: Sequence[str], everything: bool) -> list[_Field]:
-    fields: list[_Field] = [
+def _trailing(by: Sequence[str], everything: bool) -> list[Field]:
+    fields: list[Field] = [
         (Column("seconds", "seconds", "s"), _seconds),
         (Column("seeds", "Seeds"), _seeds),
-        (Column("seeds_total", "Seeds in all", shown=False), lambda line: _hidden(line, lambda row: len(row.trials))),
+        (
+            Column("seeds_total", "Seeds in all", shown=False),
+            lambda line: _hidden(line, lambda row: len(row.replicates)),
+        ),
         (Column("collapsed", "Collapsed", shown=False), lambda line: _hidden(line, lambda row: row.collapsed)),
+        (Column("confirmed", "Confirmed", shown=False), lambda line: _hidden(line, lambda row: row.confirmed)),
         (Column("trials", "Trials", shown=False), lambda line: _hidden(line, _numbers)),
     ]
-    counts: list[_Field] = [
-        (Column("configurations", "Configurations"), lambda line: _share(*(line.counts or (0, 0)))),
+    counts: list[Field] = [
+        (Column("configurations", "Configurations"), lambda line: share(*(line.counts or (0, 0)))),
         (Column("configurations_total", "", shown=False), lambda line: Cell("", (line.counts or (0, 0))[1])),
     ]
-    state: _Field = (Column("state", "State", align="left"), lambda line: _hidden(line, lambda row: row.outcome))
+    state: Field = (Column("state", "State", align="left"), lambda line: _hidden(line, lambda row: row.outcome))
     return [*fields, *(counts if by else []), *([state] if everything and not by else [])]
 
 
@@ -172,13 +124,7 @@ def _seconds(line: Line) -> Cell:
 
 
 def _seeds(line: Line) -> Cell:
-    if line.configuration is None:
-        return text(None)
-    return _share(line.configuration.complete, len(line.configuration.trials))
-
-
-def _share(part: int, whole: int) -> Cell:
-    return Cell(str(part) if part == whole else f"{part}/{whole}", part)
+    return seeds(line.configuration) if line.configuration else text(None)
 
 
 def _left_out(count: int, everything: bool, by: Sequence[str]) -> list[str]:

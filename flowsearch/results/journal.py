@@ -13,7 +13,7 @@ line without that field, in eight hexadecimal digits. `time` is in seconds since
 
 Events, each with its fields:
     study   anything known of the whole study: space_hash, seed, corpus, vocabulary_size, tokens_per_document, entropy
-    start   trial, params, seed, label, attempt
+    start   trial, params, seed, label, attempt, phase
     report  trial, epoch, readings: [{split, values}]
     finish  trial, state (COMPLETE, PRUNED or FAIL), reason, seconds, best_epoch
 """
@@ -204,6 +204,7 @@ class Trial:
         seconds: wall time it took.
         best_epoch: the epoch whose validation ELBO is highest.
         params: dotted name to value; the seed and parameters without a value are left out.
+        phase: `search`, or `confirm` where a found configuration is trained again with a fresh seed.
     """
 
     number: int
@@ -214,6 +215,7 @@ class Trial:
     seconds: float | None = None
     best_epoch: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    phase: str = "search"
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,7 @@ class _Building:
             label=_text(event.get("label")),
             seed=None if event.get("seed") is None else int(event["seed"]),
             params=_parameters(event["params"]),
+            phase=_text(event.get("phase")) or "search",
         )
 
     def report(self, event: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 JOURNAL, TRIALS, METRICS = "journal.jsonl", "trials.parquet", "metrics.parquet"
 SCHEMA = 1
-COLUMNS = ("trial", "state", "reason", "label", "seed", "seconds", "best_epoch")
+COLUMNS = ("trial", "state", "reason", "label", "seed", "seconds", "best_epoch", "phase")
 """The columns of `trials.parquet` that are not parameters."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -408,6 +408,7 @@ def _read_trials(data: bytes) -> tuple[dict[str, Any], dict[int, Trial]]:
     facts = json.loads(table.schema.metadata[b"facts"])
     trials = {}
     for row in table.to_pylist():
+        row.setdefault("phase", "search")  # tables from before there were phases
         fixed = {name: row.pop(name) for name in COLUMNS[1:]}
         number = row.pop("trial")
         trials[number] = Trial(
@@ -456,7 +457,7 @@ def _codes(column: pa.ChunkedArray) -> Ints:
 def _trials_table(study: Study) -> pa.Table:
     import pyarrow as pa
 
-    types = (pa.int64(), pa.string(), pa.string(), pa.string(), pa.int64(), pa.float64(), pa.int64())
+    types = (pa.int64(), pa.string(), pa.string(), pa.string(), pa.int64(), pa.float64(), pa.int64(), pa.string())
     fields = [pa.field(name, kind) for name, kind in zip(COLUMNS, types, strict=True)]
     fields[COLUMNS.index("seconds")] = pa.field("seconds", pa.float64(), metadata={"unit": UNITS["seconds"]})
     of_type = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}

@@ -3,19 +3,26 @@
 Everything that happens reaches `AskTell` as one of three calls (`ask`, `report`, `finish`) in the order of the
 journal, so making the same calls again from a journal gives the same state: that is how a study is resumed.
 
-1. Trial numbers are Optuna's and count from 0. With S = `search.seeds`, trials S*c to S*c + S-1 are configuration c,
+1. Trial numbers count from 0. With S = `search.seeds`, trials S*c to S*c + S-1 of the search are configuration c,
    trained with the configuration's own seed + 0 to S-1.
 2. `search.first` comes first, then, under the Grid sampler, every point of the space that is not among them.
 3. The objective is the best validation ELBO so far, in nats per document: Optuna maximises it.
-4. A trial that finished is COMPLETE with that value; one that was stopped is PRUNED and keeps the value it was stopped
+4. With `search.confirm`, when every trial of the search has ended, its best configurations are trained again, each with
+   as many seeds: the configuration's own + S, S + 1, ... Such a trial has phase `confirm`, the next number, and the
+   parameters of its configuration. Optuna never hears of it, so it is not pruned and decides nothing that is drawn.
+5. The best configurations have the highest mean objective over their COMPLETE trials of the search, the first of
+   equals. They are chosen anew when a search that was made longer has ended again; what was confirmed is not trained
+   twice.
+6. A trial that finished is COMPLETE with that value; one that was stopped is PRUNED and keeps the value it was stopped
    at among its intermediate values; one that diverged or crashed is FAIL with its reason as a user attribute.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import optuna
@@ -26,11 +33,17 @@ from flowsearch.results import Reading
 from flowsearch.search.label import label
 from flowsearch.search.pruning import PRUNERS, Nothing, is_collapsed, prunes, step_of
 from flowsearch.search.samplers import SAMPLERS, Enumeration
-from flowsearch.search.space import ROW, Space, draw, grid
+from flowsearch.search.space import ROW, Space, draw, grid, rebuild
 from flowsearch.training.config import Component
 
 KEPT = ("kl", "active_units", "ppl")
 """Metrics of the best epoch that an Optuna trial carries as user attributes, beside its seed, label and seconds."""
+
+
+SEARCH, CONFIRM = "search", "confirm"
+"""Phases: a trial either searches, or confirms what was found."""
+
+Parameters = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
@@ -50,6 +63,7 @@ class Trial:
         config: everything that determines the trial; empty if the drawn values cannot be combined.
         seed: of the trial: the configuration's own plus the replicate.
         label: the model's name in a table.
+        phase: `search` or `confirm`.
         attempt: how many times it was handed out.
         elbo: epoch to validation ELBO, nats per document.
         best: the validation reading of the best epoch.
@@ -62,6 +76,7 @@ class Trial:
     config: Mapping[str, Any]
     seed: int
     label: str
+    phase: str = SEARCH
     attempt: int = 1
     state: str = "RUNNING"
     reason: str | None = None
@@ -125,47 +140,86 @@ class AskTell:
         if isinstance(sampler, Enumeration):
             self.planned += [params for params in grid(space) if params not in self.planned]
         self.configurations = len(self.planned) if isinstance(sampler, Enumeration) else space.search.trials
-        self._asked: list[optuna.Trial] = []
+        self._asked: dict[int, optuna.Trial] = {}
+
+    @property
+    def searching(self) -> int:
+        """Trials of the search alone, replicates counted."""
+        return self.configurations * int(self.space.search.seeds)
 
     @property
     def total(self) -> int:
-        """Trials of the whole study, replicates counted."""
-        return self.configurations * int(self.space.search.seeds)
+        """Trials of the whole study; while the search goes on, as many to confirm as there can be."""
+        searched, confirmed = self.of(SEARCH), self.of(CONFIRM)
+        left = len(self._unconfirmed()) if self._has_searched(searched) else self._confirmable() - len(confirmed)
+        return max(self.searching, len(searched)) + len(confirmed) + max(left, 0)
 
-    def ask(self, params: Mapping[str, Any] | None = None) -> Trial | None:
-        """The next trial, now running; None when every trial has been handed out.
+    def of(self, phase: str) -> list[Trial]:
+        """The trials of a phase, in order."""
+        return [trial for trial in self.trials if trial.phase == phase]
+
+    def ask(self, params: Parameters | None = None) -> Trial | None:
+        """The next trial, now running; None when there is none, or none before a running one has ended.
 
         Args:
-            params: take these instead of drawing.
+            params: take these, for the search, instead of drawing.
         """
-        number = len(self.trials)
-        if params is None and number >= self.total:
-            return None
-        configuration, replicate = divmod(number, int(self.space.search.seeds))
+        searched = self.of(SEARCH)
+        if params is None and len(searched) >= self.searching:
+            left = self._unconfirmed() if self._has_searched(searched) else []
+            return self.confirm(*left[0]) if left else None
+        configuration, replicate = divmod(len(searched), int(self.space.search.seeds))
         if params is None and replicate:
-            params = self.trials[number - 1].params
+            params = searched[-1].params
         elif params is None and configuration < len(self.planned):
             params = self.planned[configuration]
         if params is not None:
             self.study.enqueue_trial(dict(params))
         asked = self.study.ask()
-        assert asked.number == number
-        trial = self._drawn(asked, replicate)
-        self._asked.append(asked)
-        self.trials.append(trial)
+        assert asked.number == len(searched)
+        tree = draw(self.space, asked)
+        trial = self._added(asked.params, lambda: tree, int(tree["seed"]) + replicate, SEARCH)
+        self._asked[trial.number] = asked
         asked.set_user_attr("seed", trial.seed)
         asked.set_user_attr("label", trial.label)
         return trial
 
-    def _drawn(self, asked: optuna.Trial, replicate: int) -> Trial:
+    def confirm(self, params: Parameters, seed: int) -> Trial:
+        """A trial that confirms a configuration, now running.
+
+        1. Recorded parameters that the space no longer has make a trial that FAILs.
+        """
+        return self._added(params, lambda: rebuild(self.space, params), seed, CONFIRM)
+
+    def _added(self, params: Parameters, tree: Callable[[], Mapping[str, Any]], seed: int, phase: str) -> Trial:
         """1. Values that are fine alone may not combine (a warm-up longer than the training): that trial FAILs."""
-        tree = draw(self.space, asked)
-        seed = int(tree["seed"]) + replicate
-        config = {**tree, "seed": seed}
+        number = len(self.trials)
         try:
-            return Trial(asked.number, asked.params, config, seed, asked.params.get(ROW) or label(config))
+            config = {**tree(), "seed": seed}
+            trial = Trial(number, dict(params), config, seed, params.get(ROW) or label(config), phase)
         except SpaceError as error:
-            return Trial(asked.number, asked.params, {}, seed, "-", reason=str(error))
+            trial = Trial(number, dict(params), {}, seed, "-", phase, reason=str(error))
+        self.trials.append(trial)
+        return trial
+
+    def _has_searched(self, searched: Sequence[Trial]) -> bool:
+        """Whether every trial of the search has ended."""
+        return len(searched) >= self.searching and all(trial.state != "RUNNING" for trial in searched)
+
+    def _confirmable(self) -> int:
+        """How many trials confirm, at most."""
+        wanted = self.space.search.confirm
+        return min(wanted.best, self.configurations) * wanted.seeds if wanted else 0
+
+    def _unconfirmed(self) -> list[tuple[Parameters, int]]:
+        """Parameters and seed of what is yet to be confirmed, best configuration first."""
+        wanted = self.space.search.confirm
+        if not wanted:
+            return []
+        done = {(identity(trial.params), trial.seed) for trial in self.of(CONFIRM)}
+        first = int(self.space.tree["seed"]) + int(self.space.search.seeds)
+        each = [(p, seed) for p in best(self.of(SEARCH), wanted.best) for seed in range(first, first + wanted.seeds)]
+        return [(params, seed) for params, seed in each if (identity(params), seed) not in done]
 
     def report(self, number: int, epoch: int, readings: Iterable[Reading], seconds: float = 0.0) -> Verdict | None:
         """Take in what was measured after an epoch; a verdict if the trial is to end here.
@@ -182,11 +236,13 @@ class AskTell:
         step = step_of(epoch, trial.warmup_epochs)
         if step is None:
             return None
+        asked = self._asked.get(number)
         if is_collapsed(valid) and not trial.collapsed:
             trial.collapsed = True
-            self._asked[number].set_user_attr("collapsed_at", epoch)
+            if asked:
+                asked.set_user_attr("collapsed_at", epoch)
         last = epoch >= int(trial.config["training"]["epochs"])
-        if prunes(self._asked[number], step, valid["elbo"], last=last):
+        if asked and prunes(asked, step, valid["elbo"], last=last):
             return Verdict("PRUNED", f"{self._pruner.name} at epoch {epoch}")
         return None
 
@@ -197,9 +253,11 @@ class AskTell:
         return verdict
 
     def finish(self, number: int, verdict: Verdict) -> None:
-        """End a trial, in Optuna's terms."""
-        trial, asked = self.trials[number], self._asked[number]
+        """End a trial, in Optuna's terms if it is one of the search."""
+        trial, asked = self.trials[number], self._asked.get(number)
         trial.state, trial.reason = verdict
+        if asked is None:
+            return
         attributes = {"seconds": trial.seconds, "best_epoch": trial.best_epoch, "reason": trial.reason}
         attributes |= {name: trial.best[name] for name in KEPT if name in trial.best}
         for name, value in attributes.items():
@@ -207,3 +265,19 @@ class AskTell:
                 asked.set_user_attr(name, value)
         value = trial.value if verdict.state == "COMPLETE" else None
         self.study.tell(asked, value, state=TrialState[verdict.state])
+
+
+def identity(params: Parameters) -> Hashable:
+    """What makes two configurations of a study the same one."""
+    return tuple(sorted(params.items()))
+
+
+def best(trials: Iterable[Trial], count: int) -> list[Parameters]:
+    """The parameters of the configurations with the highest mean objective over COMPLETE trials, best first."""
+    values: dict[Hashable, list[float]] = {}
+    params: dict[Hashable, Parameters] = {}
+    for trial in trials:
+        if trial.state == "COMPLETE" and trial.value is not None:
+            values.setdefault(identity(trial.params), []).append(trial.value)
+            params.setdefault(identity(trial.params), trial.params)
+    return [params[one] for one in sorted(values, key=lambda one: -fmean(values[one]))[:count]]

@@ -1,8 +1,8 @@
 """A configuration's name in a table, as the thesis' tables write it: `VAE + IAF(k=4) + Annealing`.
 
 A label says what differs from the packaged base in the dimensions that tables compare: size of z, beta, posterior,
-loss, annealing, lagging inference, free bits, word dropout. Optimisers, sizes of layers and corpora are a study's, not
-a row's.
+prior, networks, loss, annealing, lagging inference, free bits, word dropout. Optimisers, sizes of layers and corpora are
+a study's, not a row's.
 """
 
 from __future__ import annotations
@@ -51,15 +51,24 @@ def thesis() -> TrialConfig:
 def parts(config: TrialConfig) -> Iterator[str]:
     """The model, then what is added to it, in the thesis' order."""
     model, objective, usual = config.model, config.objective, thesis()
+    if not model.latent_size:
+        yield "LSTM-LM" if model.decoder.name == "LSTMDecoder" else f"{model.decoder.name} LM"
+        return
     size = "" if model.latent_size == usual.model.latent_size else f"({model.latent_size})"
     plain_vae = objective.beta == usual.objective.beta
     yield f"VAE{size}" if plain_vae else f"β-VAE{size} (β={objective.beta:.3g})"
     if model.posterior != usual.model.posterior:
         yield posterior(model.posterior)
+    if model.prior != usual.model.prior:
+        yield f"{posterior(model.prior)} Prior"
+    for network, usually in ((model.encoder, usual.model.encoder), (model.decoder, usual.model.decoder)):
+        if network.name != usually.name:
+            yield network.name
     if objective.loss.name != usual.objective.loss.name:
         yield objective.loss.name
     if objective.warmup_epochs:
-        yield "Annealing"
+        kind = objective.annealing.name
+        yield "Annealing" if kind == usual.objective.annealing.name else f"{kind} Annealing"
     if objective.lagging_updates:
         yield "Lagging Inference"
     if objective.free_bits:

@@ -97,6 +97,7 @@ class Recorder:
             seed=trial.seed,
             label=trial.label,
             attempt=trial.attempt,
+            phase=trial.phase,
         )
         self._watcher.started(trial)
         name = f"{self.asktell.space.study}-{trial.number}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flowsearch.search.asktell import AskTell, Verdict
+from flowsearch.search.asktell import CONFIRM, SEARCH, AskTell, Verdict
 from flowsearch.search.space import Space
 from flowsearch.search.task import as_readings
 
@@ -59,7 +59,7 @@ Start = Callable[[AskTell, Mapping[str, Any]], None]
 
 def _redraw(search: AskTell, params: Mapping[str, Any]) -> None:
     trial = search.ask()
-    if trial is None or dict(trial.params) != dict(params):
+    if trial is None or trial.phase != SEARCH or dict(trial.params) != dict(params):
         raise Differs
 
 
@@ -67,16 +67,28 @@ def _take(search: AskTell, params: Mapping[str, Any]) -> None:
     search.ask(params)
 
 
+def _lost(search: AskTell, start: Start) -> None:
+    if len(search.of(SEARCH)) < search.searching:
+        start(search, {})
+    else:
+        search.confirm({}, 0)
+
+
 def _replayed(search: AskTell, events: Iterable[Event], start: Start) -> tuple[AskTell, dict[int, Verdict]]:
-    """1. A trial whose start line was damaged is a FAIL, so that the numbers after it stay what they are."""
+    """1. A trial whose start line was damaged is a FAIL, so that the numbers after it stay what they are; it was one of
+    the search if that was not over.
+    2. What was to be confirmed is taken as it is recorded: a later choice may differ.
+    """
     verdicts: dict[int, Verdict] = {}
     for event in events:
         kind, number = event["event"], event.get("trial", -1)
         if kind == "start":
             while len(search.trials) < number:
-                start(search, {})
+                _lost(search, start)
                 search.finish(len(search.trials) - 1, Verdict("FAIL", "its start is missing from the journal"))
-            if len(search.trials) == number:
+            if len(search.trials) == number and event.get("phase") == CONFIRM:
+                search.confirm(event["params"], int(event["seed"]))
+            elif len(search.trials) == number:
                 start(search, event["params"])
             search.trials[number].attempt = int(event["attempt"])
         elif number >= len(search.trials) or (number >= 0 and search.trials[number].state != "RUNNING"):

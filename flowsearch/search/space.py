@@ -6,8 +6,9 @@
 
 A range (`{choice: [...]}`, `{int: [low, high]}`, `{uniform: [low, high]}`, `{log: [low, high]}`) may stand in place of
 any value of the five sections that make a trial. Where `search.rows` names rows, each row is the tree with some values
-of its own put in place, and the first parameter, `row`, says which one is taken. `load` refuses, in one line, whatever could fail later: it parses
-configurations in which every candidate of every range appears. Ranges are drawn define-by-run (Akiba et al., KDD 2019).
+of its own put in place, and the first parameter, `row`, says which one is taken. `load` refuses, in one line, whatever
+could fail later: it parses configurations in which every candidate of every range appears. Ranges are drawn
+define-by-run (Akiba et al., KDD 2019).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import isclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from optuna.trial import BaseTrial
 from pydantic import BaseModel, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
@@ -39,6 +41,13 @@ ROW = "row"
 """The parameter that says which of `search.rows` is taken; the row's name is its label in every table."""
 
 
+class Confirm(Section):
+    """The best configurations of a finished search, trained again to their end with seeds that it has not used."""
+
+    best: PositiveInt
+    seeds: PositiveInt
+
+
 class Search(Section):
     """How configurations are chosen, and how many."""
 
@@ -47,6 +56,7 @@ class Search(Section):
     sampler: Annotated[Component, In(SAMPLERS)]
     pruner: Annotated[Component, In(PRUNERS)] | None
     first: Annotated[list[dict[str, Label]], Field(max_length=1000)]
+    confirm: Confirm | None = None
     rows: Annotated[dict[RowName, dict[str, Any]], Field(max_length=1000)] = Field(default_factory=dict)
 
 
@@ -93,8 +103,8 @@ class Space:
         """The ranges of the five sections, and what is between them; with rows, a choice among as many trees."""
         if not self.search.rows:
             return nodes(sections(self.tree))
-        rows = {name: nodes(sections(row_tree(self.tree, name, row))) for name, row in self.search.rows.items()}
-        return consistent(Choice(ROW, rows))
+        trees = {name: row_tree(self.tree, name, row) for name, row in self.search.rows.items()}
+        return consistent(Choice(ROW, {name: nodes(sections(tree)) for name, tree in trees.items()}))
 
     @property
     def names(self) -> list[str]:
@@ -188,7 +198,16 @@ def section(schema: type[S], name: str, tree: Mapping[str, Any]) -> S:
         context = first.get("ctx", {})
         path = ".".join(map(str, (name, *first["loc"], *context.get("path", ()))))
         shown = "" if first["type"] == "missing" else f" {context.get('value', first['input'])!r:.80};"
-        raise SpaceError(f"{path}:{shown} {explain(first, schema)}") from error
+        raise SpaceError(f"{path}:{shown} {explain(first, inner(schema, first['loc'][:-1]))}") from error
+
+
+def inner(schema: type[BaseModel], location: Sequence[Any]) -> type[BaseModel]:
+    """The section at a location below a section, to name its keys."""
+    for part in location:
+        annotation = schema.model_fields[part].annotation if part in schema.model_fields else None
+        found = [kind for kind in (annotation, *get_args(annotation)) if isclass(kind) and issubclass(kind, BaseModel)]
+        schema = found[0] if found else schema
+    return schema
 
 
 def check(space: Space) -> None:

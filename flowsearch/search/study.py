@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from flowsearch import text
 from flowsearch.errors import FlowsearchError, SpaceError, StudyError
 from flowsearch.results import Journal, Replay, compact, read
 from flowsearch.results.store import JOURNAL, write_atomically
-from flowsearch.search.asktell import AskTell, Trial
+from flowsearch.search.asktell import CONFIRM, AskTell, Trial, identity
 from flowsearch.search.cluster import machines
 from flowsearch.search.recorder import Recorder
 from flowsearch.search.resume import replay, sampler_seed, unfinished
@@ -327,18 +328,20 @@ def check_folder(folder: Path, space: Space, *, resume: bool) -> None:
         path, before, now = change
         raise StudyError(
             f"{folder}: its space has changed: {path} was {before!r:.80} and is {now!r:.80}; "
-            "only search.trials and resources may change, study=NAME starts another"
+            "only search.trials, search.confirm and resources may change, study=NAME starts another"
         )
 
 
 def comparable(space: Space) -> dict[str, Any]:
     """What must not change between a study and its resumption, by dotted path: all but its length and its machines.
 
-    1. Ending a study earlier or later changes none of the trials that it has run.
+    1. Ending a study earlier or later, or confirming more or less of it, changes none of the trials that it has run.
     """
     found = dict(flattened(space.resolved))
     return {
-        path: value for path, value in found.items() if path != "search.trials" and not path.startswith("resources")
+        path: value
+        for path, value in found.items()
+        if path != "search.trials" and not path.startswith(("resources", "search.confirm"))
     }
 
 
@@ -414,7 +417,7 @@ def facts(space: Space, corpus: text.Corpus | None) -> dict[str, Any]:
             "corpus_checksum": corpus.checksum,
             "vocabulary_size": len(corpus.vocabulary),
             "tokens_per_document": {name: split.tokens_per_document for name, split in corpus.splits.items()},
-            **{name: value for name, value in corpus.facts.items() if name == "entropy"},
+            **{name: value for name, value in corpus.facts.items() if name in ("entropy", "information")},
         }
     return known
 
@@ -467,9 +470,12 @@ def plan(space: Space, corpus: text.Corpus, folder: Path) -> Iterator[str]:
     )
     yield from (f"  {name}" for name in space.names)
     yield (
-        f"{search.total} trials: {search.configurations} configurations, {space.search.seeds} seed(s) each; "
+        f"{search.searching} trials: {search.configurations} configurations, {space.search.seeds} seed(s) each; "
         f"sampler {space.search.sampler.name}, {pruner}; {len(space.search.first)} given"
     )
+    if space.search.confirm:
+        best, seeds = space.search.confirm.best, space.search.confirm.seeds
+        yield f"then {search.total - search.searching} trials to confirm the best {best}, {seeds} fresh seed(s) each"
     yield (
         f"corpus {corpus.name}: {documents} documents, {len(corpus.vocabulary)} words, "
         f"{per_document:.4f} tokens per test document"
@@ -510,6 +516,8 @@ def concluded(search: AskTell, folder: Path, signals: Signals, console: Console)
     lines.note(f"{search.space.study}: {done} of {search.total} trials ended" + (f" ({states})" if states else ""))
     for trial in best(search.trials):
         lines.note(f"  trial {trial.number}  {trial.label}  {spelled(trial.best)}  epoch {trial.best_epoch}")
+    for line in confirmed(search):
+        lines.note(line)
     lines.note(f"results in {folder}")
     if signals.received is not None:
         lines.note(f"stopped by {signal.Signals(signals.received).name}; --resume goes on")
@@ -519,6 +527,17 @@ def concluded(search: AskTell, folder: Path, signals: Signals, console: Console)
         lines.note("no trial completed" + "".join(f"; {times} failed with: {reason}" for reason, times in reasons))
         return 1
     return 0
+
+
+def confirmed(search: AskTell) -> Iterator[str]:
+    """`  confirmed  VAE + IAF(k=2)  -ELBO 38.21 nats/doc over 3 fresh seeds`, the best configuration first."""
+    found: dict[Any, list[Trial]] = {}
+    for trial in search.of(CONFIRM):
+        if trial.state == "COMPLETE":
+            found.setdefault(identity(trial.params), []).append(trial)
+    means = [(fmean(trial.value or 0.0 for trial in trials), trials) for trials in found.values()]
+    for mean, trials in sorted(means, key=lambda pair: -pair[0]):
+        yield f"  confirmed  {trials[0].label}  {spelled({'elbo': mean})} over {len(trials)} fresh seeds"
 
 
 def best(trials: Sequence[Trial]) -> list[Trial]:

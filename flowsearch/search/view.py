@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flowsearch.search.asktell import AskTell, Trial
+from flowsearch.search.asktell import CONFIRM, AskTell, Trial
 from flowsearch.search.pruning import is_collapsed
 from flowsearch.search.recorder import Watcher
 
@@ -59,9 +59,10 @@ class Lines(View):
         self._console.print(Text(clean(text)), soft_wrap=True)
 
     def started(self, trial: Trial) -> None:
-        """`trial 3 starts: VAE + IAF(k=2), seed 0`."""
+        """`trial 3 starts: VAE + IAF(k=2), seed 0`, and `to confirm` where that is its phase."""
         again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""
-        self.note(f"trial {trial.number} starts: {trial.label}, seed {trial.seed}{again}")
+        purpose = " to confirm" if trial.phase == CONFIRM else ""
+        self.note(f"trial {trial.number} starts{purpose}: {trial.label}, seed {trial.seed}{again}")
 
     def reported(self, trial: Trial, epoch: int) -> None:
         """`trial 3 epoch 5 valid: -ELBO 38.21 nats/doc, KL 2.10, AU 4`."""
@@ -168,9 +169,9 @@ def table(title: str, trials: list[Trial], *, latest: bool) -> Table:
             [number(-values["elbo"]), number(values.get("kl")), number(values.get("active_units"), 0)] if values else []
         )
         row = [str(trial.number), trial.label, str(trial.seed), str(epoch or "-"), *(cells or ["-"] * 3)]
-        shown.add_row(
-            *(Text(clean(cell)) for cell in row), "collapsed" if trial.collapsed and is_collapsed(values) else ""
-        )
+        signs = [CONFIRM] if trial.phase == CONFIRM else []
+        signs += ["collapsed"] if trial.collapsed and is_collapsed(values) else []
+        shown.add_row(*(Text(clean(cell)) for cell in row), ", ".join(signs))
     return shown
 
 

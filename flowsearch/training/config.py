@@ -33,6 +33,7 @@ from flowsearch import models, objectives, text
 from flowsearch.errors import SpaceError, nearest
 from flowsearch.text.batches import BucketAndPad, EqualLength
 from flowsearch.training import decay, optimizers
+from flowsearch.training.compatible import clashes
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 Catalogue = Mapping[str, Callable[..., Any]]
@@ -153,7 +154,7 @@ class Data(Section):
 class Model(Section):
     """The VAE: four modules and the size of z."""
 
-    latent_size: PositiveInt
+    latent_size: NonNegativeInt
     encoder: Annotated[Component, In(models.ENCODERS)]
     posterior: Annotated[Component, In(models.POSTERIORS)]
     prior: Annotated[Component, In(models.PRIORS)]
@@ -178,6 +179,7 @@ class Training(Section):
 
     epochs: PositiveInt
     optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
+    critic_optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
     decay: Annotated[Component, In(decay.DECAYS)]
     clip: Literal["joint", "per_module"]
     clip_norm: PositiveFloat
@@ -190,6 +192,7 @@ class Metrics(Section):
 
     mutual_information: Literal["full", "reference"]
     importance_samples: NonNegativeInt
+    importance_proposal: Literal["posterior", "fitted"]
 
 
 class TrialConfig(Section):
@@ -203,14 +206,11 @@ class TrialConfig(Section):
     metrics: Metrics
 
     @model_validator(mode="after")
-    def warmup_ends(self) -> TrialConfig:
-        """A trial whose weight never reaches beta would be measured on an objective it never had."""
-        if self.objective.warmup_epochs >= self.training.epochs:
-            raise fault(
-                f"expected fewer than training.epochs, {self.training.epochs}",
-                path=("objective", "warmup_epochs"),
-                value=self.objective.warmup_epochs,
-            )
+    def combines(self) -> TrialConfig:
+        """What is right alone may be wrong together."""
+        clash = next(clashes(self), None)
+        if clash is not None:
+            raise fault(f"expected {clash.expected}", path=tuple(clash.path.split(".")), value=clash.value)
         return self
 
 

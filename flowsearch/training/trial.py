@@ -23,7 +23,7 @@ from flowsearch.models import DECODERS, ENCODERS, POSTERIORS, PRIORS, VAE
 from flowsearch.objectives.annealing import Annealing, Pace
 from flowsearch.objectives.free_bits import no_free_bits
 from flowsearch.results.documents import write_documents
-from flowsearch.results.reading import Reading
+from flowsearch.results.reading import UNITS, Reading
 from flowsearch.text import Corpus, WordDropout
 from flowsearch.text.batches import Batch, Batches
 from flowsearch.training import checkpoint, config, optimizers
@@ -159,7 +159,7 @@ class Trial:
         vae = build_vae(settings.model, len(corpus.vocabulary), bf16=training.precision == "bf16").to(device)
         decay: Decay = training.decay.build(DECAYS, settings.objective.warmup_epochs, training.epochs)
         objective = build_objective(settings.objective, pace)
-        movers = scaled(fresh_optimizers(vae, training.optimizer), decay.first)
+        movers = scaled(fresh_optimizers(vae, training), decay.first)
         return cls(settings, corpus, device, vae, objective, batches, movers, decay)
 
     def next_epoch(self, directory: Path) -> None:
@@ -190,7 +190,7 @@ class Trial:
         clip = CLIPS[self.settings.training.clip](self.settings.training.clip_norm)
         for now in train(self.vae, self.objective, epoch_batches, more, self.optimizers, clip, tally):
             if now.step - self.step in looks:
-                self.objective.observe(metrics.mutual_information(self.information()))
+                self.objective.observe(self.information())
         first, self.step = self.step, tally.step
         return self.learned(tally, self.step - first, time.perf_counter() - started)
 
@@ -237,32 +237,42 @@ class Trial:
         evaluation = metrics.evaluate(self.vae, self.batches[split].epoch(), true_log_probability=known)
         wanted = metrics.METRICS + metrics.INFORMATION[self.settings.metrics.mutual_information]
         values = {name: value for metric in wanted for name, value in metric(evaluation).items()}
+        for suffix, view in self.objective.views(self.vae).items():
+            seen = metrics.evaluate(view, self.batches[split].epoch())
+            named = {f"{name}_{suffix}": value for metric in metrics.OF_VIEWS for name, value in metric(seen).items()}
+            values |= {name: value for name, value in named.items() if name in UNITS}
         if directory is not None:
             write_documents(directory, metrics.by_document(evaluation))
         return {**values, "seconds": time.perf_counter() - started}
 
-    def information(self) -> metrics.Evaluation:
-        """The validation set through the encoder alone."""
-        return metrics.information_only(self.vae, self.batches["valid"].epoch())
+    def information(self) -> dict[str, float]:
+        """What the encoder alone says of the validation set: KL and mutual information."""
+        evaluation = metrics.information_only(self.vae, self.batches["valid"].epoch())
+        return {**metrics.likelihood(evaluation), **metrics.mutual_information(evaluation)}
 
     def settle(self, epoch: int, loss: float, directory: Path) -> None:
         """Let the decay rule have its say on the learning rate."""
         verdict = self.decay.judge(epoch, loss)
         self.finished = verdict.stop
-        lr = self.lr
+        rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
         if verdict.reload:
             self.vae.load_state_dict(checkpoint.load_best(directory, self.device))
-            self.optimizers = fresh_optimizers(self.vae, self.settings.training.optimizer)
-        for optimizer in self.optimizers.values():
+            self.optimizers = fresh_optimizers(self.vae, self.settings.training)
+        for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = lr * verdict.factor
+                group["lr"] = rates[name] * verdict.factor
 
     def importance_weighted(self, directory: Path) -> Reading:
         """The test reading of the best epoch, with the importance-weighted bound of the best model."""
         self.vae.load_state_dict(checkpoint.load_best(directory, self.device))
-        samples = self.settings.metrics.importance_samples
-        bound = metrics.importance_weighted(self.vae, self.batches["test"].epoch(), samples)
-        return Reading(self.best_epoch, "test", {**self.best_test, **bound})
+        wanted = self.settings.metrics
+        bound = partial(
+            metrics.importance_weighted, samples=wanted.importance_samples, proposal=wanted.importance_proposal
+        )
+        values = {**self.best_test, **bound(self.vae, self.batches["test"].epoch())}
+        for suffix, view in self.objective.views(self.vae).items():
+            values[f"iw_nll_{suffix}"] = bound(view, self.batches["test"].epoch())["iw_nll"]
+        return Reading(self.best_epoch, "test", values)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as tensors and plain values."""
@@ -289,10 +299,11 @@ class Trial:
 COUNTERS = ("epoch", "step", "best_elbo", "best_epoch", "finished", "best_test")
 
 
-def fresh_optimizers(vae: VAE, choice: config.Component) -> dict[str, torch.optim.Optimizer]:
-    """One optimiser for each module that has something to learn, by the module's name."""
+def fresh_optimizers(vae: VAE, training: config.Training) -> dict[str, torch.optim.Optimizer]:
+    """One optimiser for each part that has something to learn, by the part's name."""
+    choices = {"critic": training.critic_optimizer}
     return {
-        name: choice.build(optimizers.OPTIMIZERS, module.parameters())
+        name: choices.get(name, training.optimizer).build(optimizers.OPTIMIZERS, module.parameters())
         for name, module in vae.parts().items()
         if next(module.parameters(), None) is not None
     }

@@ -6,22 +6,31 @@ Its true posterior is then a diagonal Gaussian that the encoder can hit exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+from flowsearch.errors import Intractable
 from flowsearch.metrics import importance_weighted, iw_nll
-from flowsearch.models import VAE, Decoder, Encoder, Gaussian, StandardNormal, gaussian_log_prob
-from flowsearch.objectives import LOSSES
+from flowsearch.metrics.importance import PROPOSALS
+from flowsearch.models import VAE, Decoder, Encoder, Gaussian, Implicit, StandardNormal, gaussian_log_prob
+from flowsearch.objectives import LOSSES, Loss, SemiAmortized
 from flowsearch.objectives.free_bits import no_free_bits
 from flowsearch.text.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 
 LATENT, WIDTH, NOISE = 2, 5, 0.6
-every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+KNOBS = {"SemiAmortized": {"steps": 3, "lr": 0.01}}
+MADE = {name: partial(loss, **KNOBS.get(name, {})) for name, loss in LOSSES.items()}
+every_loss = pytest.mark.parametrize("loss", MADE.values(), ids=MADE)
+AMORTIZED = {name: loss for name, loss in MADE.items() if name != "SemiAmortized"}
+every_amortized_loss = pytest.mark.parametrize("loss", AMORTIZED.values(), ids=AMORTIZED)
+Make = Callable[..., Loss]
 
 
 class Sees(Encoder):
@@ -78,10 +87,11 @@ def toy(documents: int, *, off: float) -> Toy:
     return Toy(VAE(Sees(data), posterior, StandardNormal(LATENT), Linear(data, loadings)), batch, log_p)
 
 
-def one_sample_bound(model: Toy) -> Tensor:
-    q = model.vae.encode(model.batch)
+def one_sample_bound(model: Toy, vae: VAE | None = None) -> Tensor:
+    vae = vae or model.vae
+    q = vae.encode(model.batch)
     draw = q.draw(1)
-    return (model.vae.decode(draw.z, model.batch) - model.vae.prior.kl(q, draw))[0]
+    return (vae.decode(draw.z, model.batch) - vae.kl(q, draw))[0].detach()
 
 
 @pytest.mark.parametrize("samples", [1, 3, 50])
@@ -136,22 +146,28 @@ def test_the_metric_is_the_mean_over_documents() -> None:
 
 @every_loss
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
-def test_a_loss_is_the_negative_bound_with_its_kl_weighted(loss: type, weight: float) -> None:
+def test_a_loss_is_the_negative_bound_with_its_kl_weighted(loss: Make, weight: float) -> None:
     model = toy(50, off=0.3)
     terms = loss(lambda step: weight * step, no_free_bits)(model.vae, model.batch, 1)
     parts = {name: float(value) for name, value in terms.parts.items()}
     assert terms.loss.item() == pytest.approx(parts["reconstruction"] + weight * parts["kl"])
-    assert parts["kl"] == pytest.approx(model.vae.encode(model.batch).kl_per_dimension().sum(-1).mean().item())
     assert not any(value.requires_grad for value in terms.parts.values())
 
 
+@every_amortized_loss
+def test_an_amortized_loss_counts_the_kl_of_the_encoders_posterior(loss: Make) -> None:
+    model = toy(50, off=0.3)
+    kl = loss(lambda step: 1.0, no_free_bits)(model.vae, model.batch, 1).parts["kl"].item()
+    assert kl == pytest.approx(model.vae.encode(model.batch).kl_per_dimension().sum(-1).mean().item())
+
+
 @every_loss
-def test_a_loss_says_the_weight_of_the_moment(loss: type) -> None:
+def test_a_loss_says_the_weight_of_the_moment(loss: Make) -> None:
     assert loss(lambda step: step / 10, no_free_bits).describe(4) == {"kl_weight": 0.4}
 
 
 @every_loss
-def test_descending_reaches_the_true_posterior(loss: type) -> None:
+def test_descending_reaches_the_true_posterior(loss: Make) -> None:
     model = toy(400, off=0.4)
     objective = loss(lambda step: 1.0, no_free_bits)
     optimizer = torch.optim.Adam(model.vae.posterior.parameters(), lr=0.02)
@@ -159,5 +175,40 @@ def test_descending_reaches_the_true_posterior(loss: type) -> None:
         optimizer.zero_grad()
         objective(model.vae, model.batch, step).loss.backward()
         optimizer.step()
-    gap = (model.log_p - torch.stack([one_sample_bound(model) for _ in range(50)]).mean(0)).mean()
+    vae = objective.views(model.vae).get("refined", model.vae)
+    gap = (model.log_p - torch.stack([one_sample_bound(model, vae) for _ in range(50)]).mean(0)).mean()
     assert abs(gap) < 0.05
+
+
+def bound_of(model: Toy, vae: VAE) -> Tensor:
+    return torch.stack([one_sample_bound(model, vae) for _ in range(30)]).mean(0)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 30])
+def test_refinement_raises_the_bound_and_never_passes_log_p(steps: int) -> None:
+    model = toy(400, off=0.3)
+    objective = SemiAmortized(lambda step: 1.0, no_free_bits, steps=steps, lr=0.03)
+    before, after = bound_of(model, model.vae), bound_of(model, objective.views(model.vae)["refined"])
+    gain, left = after - before, model.log_p - after
+    assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
+    assert left.mean() > -3 * left.std() / math.sqrt(len(left))
+    assert steps < 30 or left.mean() < 0.25 * (model.log_p - before).mean()
+
+
+def test_importance_weights_of_a_fitted_proposal_bound_log_p_without_a_density() -> None:
+    model = toy(300, off=0.0)
+    implicit = Implicit(LATENT, WIDTH + 1)
+    with torch.no_grad():
+        known = model.vae.posterior.linear.weight
+        implicit.generator[0].weight.zero_()
+        implicit.generator[0].bias.zero_()
+        implicit.generator[0].weight[:, : WIDTH + 1] = known[:LATENT]
+        implicit.generator[0].weight[:, WIDTH + 1 :] = torch.diag((0.5 * known[LATENT:, WIDTH]).exp())
+        vae = VAE(model.vae.encoder, implicit, model.vae.prior, model.vae.decoder)
+        bounds = [-iw_nll(vae, model.batch, samples, PROPOSALS["fitted"]) for samples in (1, 8, 256)]
+    for looser, tighter in zip(bounds, [*bounds[1:], model.log_p], strict=True):
+        gain = tighter - looser
+        assert gain.mean() > -3 * gain.std() / math.sqrt(len(gain))
+    assert (model.log_p - bounds[-1]).mean() < 0.03
+    with pytest.raises(Intractable, match="no density"):
+        iw_nll(vae, model.batch, 2)

@@ -42,3 +42,23 @@ def simple() -> Callable[..., Study]:
         return study_of(trials, readings)
 
     return make
+
+
+@pytest.fixture
+def rows() -> Callable[..., Study]:
+    """A study of named rows: each name with a reading per seed, the same on valid and test; all COMPLETE, one epoch."""
+
+    def make(given: Mapping[str, Sequence[Mapping[str, float]]], phase: str = "search", **facts: Any) -> Study:
+        each = [(name, seed, values) for name, seeds in given.items() for seed, values in enumerate(seeds)]
+        trials = [
+            Trial(number, "COMPLETE", None, name, seed, 10.0, None, {"row": name}, phase)
+            for number, (name, seed, _) in enumerate(each)
+        ]
+        readings = {
+            (number, 1, split): dict(values)
+            for number, (_, _, values) in enumerate(each)
+            for split in ("valid", "test")
+        }
+        return study_of(trials, readings, **facts)
+
+    return make

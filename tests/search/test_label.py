@@ -8,6 +8,7 @@ from flowsearch.search import bounded
 from flowsearch.search.compose import BASE
 from flowsearch.search.label import label
 
+TRANSFORMER = {"layers": 1, "heads": 2, "head_size": 4}
 BITS = {"PerDocument": {"nats": 5}}
 
 
@@ -44,6 +45,14 @@ def tree(**changes):
         ({"free_bits": {"TargetPerDocument": {"nats": 5}}}, "VAE + KL Target(5)"),
         ({"free_bits": {"TargetPerDimension": {"nats": 0.1}}}, "VAE + KL Target(0.1 PerDimension)"),
         ({"word_dropout": 0.25}, "VAE + Word Dropout 25%"),
+        ({"prior": {"RealNVP": {"k": 4}}}, "VAE + RealNVP(k=4) Prior"),
+        ({"prior": "Mixture"}, "VAE + Mixture Prior"),
+        ({"annealing": "Cyclical", "warmup_epochs": 8}, "VAE + Cyclical Annealing"),
+        ({"annealing": "Cyclical"}, "VAE"),
+        ({"latent_size": 0, "encoder": "NoEncoder"}, "LSTM-LM"),
+        ({"loss": {"SemiAmortized": {"steps": 10}}}, "VAE + SemiAmortized"),
+        ({"decoder": {"TransformerDecoder": TRANSFORMER}}, "VAE + TransformerDecoder"),
+        ({"encoder": {"TransformerEncoder": TRANSFORMER}}, "VAE + TransformerEncoder"),
         (
             {
                 "posterior": {"IAF": {"k": 2}},

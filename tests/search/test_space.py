@@ -378,7 +378,7 @@ RANGE = "model: {latent_size: %s}"
         ("model: {}", "seed: missing; expected it, or `defaults: [base, _self_]` at the top of the file"),
         (HEAD + "study: a/b", "study: 'a/b'; expected up to 64 letters"),
         (HEAD + "model: {latent_sizes: 3}", "model.latent_sizes: 3; unknown key; did you mean 'latent_size'?"),
-        (HEAD + "model: {latent_size: 0}", "model.latent_size: 0; input should be greater than 0"),
+        (HEAD + "model: {latent_size: -1}", "model.latent_size: -1; input should be greater than or equal to 0"),
         (HEAD + "model: {latent_size: true}", "model.latent_size: True; input should be a valid integer"),
         (HEAD + "model: {posterior: Planer}", "model.posterior: 'Planer'; unknown name; did you mean 'Planar'?"),
         (HEAD + "model: {posterior: {choice: [Gaussian, {IAF: {kk: 1}}]}}", "model.posterior.kk: 1; unknown key"),

@@ -298,7 +298,7 @@ def test_another_space_or_corpus_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "journal.jsonl").touch()
     (folder / "space.yaml").write_text(study.described(load(file)))
-    changed = "training.epochs was 9 and is 5; only search.trials and resources may change"
+    changed = "training.epochs was 9 and is 5; only search.trials, search.confirm and resources may"
     with pytest.raises(StudyError, match=changed):
         run(file, ["training.epochs=5"], results=tmp_path, resume=True)
     study.check_folder(folder, load(file, ["search.trials=9", "resources.concurrent=1"]), resume=True)

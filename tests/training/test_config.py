@@ -26,8 +26,23 @@ CATALOGUES = {
     "training.optimizer": optimizers.OPTIMIZERS,
     "training.decay": decay.DECAYS,
 }
-EXAMPLES = {"embedding_size": 4, "hidden_size": 5, "nats": 0.5}
+EXAMPLES = {
+    "embedding_size": 4,
+    "hidden_size": 5,
+    "nats": 0.5,
+    "layers": 1,
+    "heads": 2,
+    "head_size": 3,
+    "code_size": 4,
+    "width": 4,
+}
 """Values for knobs without a default."""
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("model.encoder", "NoEncoder"): {"model.latent_size": 0},
+    ("model.posterior", "Implicit"): {"objective.loss": "Implicit"},
+    ("objective.loss", "Implicit"): {"model.posterior": "Implicit"},
+}
+"""What some components cannot be without."""
 MEMBERS = [(path, name) for path, catalogue in CATALOGUES.items() for name in catalogue]
 
 
@@ -38,7 +53,7 @@ def knobs(path: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("path", "name"), MEMBERS)
 def test_every_member_of_every_room_is_known_by_name(tree: Tree, path: str, name: str) -> None:
-    settings = config.parse(tree({path: {name: knobs(path, name)}}))
+    settings = config.parse(tree({path: {name: knobs(path, name)}, **BESIDE.get((path, name), {})}))
     section, key = path.split(".")
     component = getattr(getattr(settings, section), key)
     assert component.name == name
@@ -59,7 +74,7 @@ def test_the_defaults_parse(defaults: dict[str, Any]) -> None:
         ({"model.latent_sise": 3}, "model.latent_sise: 3; unknown key; did you mean 'latent_size'?"),
         ({"objective.xyzzy": 3}, "objective.xyzzy: 3; unknown key; expected one of annealing, beta,"),
         ({"model.latent_size": "big"}, "model.latent_size: 'big'; input should be a valid integer"),
-        ({"model.latent_size": 0}, "model.latent_size: 0; input should be greater than 0"),
+        ({"model.latent_size": -1}, "model.latent_size: -1; input should be greater than or equal to 0"),
         ({"model.latent_size": 2.5}, "model.latent_size: 2.5; input should be a valid integer"),
         ({"model.latent_size": True}, "model.latent_size: True; input should be a valid integer"),
         ({"objective.beta": float("nan")}, "objective.beta: nan; input should be a finite number"),

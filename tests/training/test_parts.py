@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ import torch
 from torch import nn
 
 from flowsearch.errors import Diverged
+from flowsearch.text import Corpus
 from flowsearch.training import precision
 from flowsearch.training.clip import CLIPS, Joint, PerModule
 from flowsearch.training.decay import DECAYS, Cosine, Decay, He2019, Plateau, Verdict
 from flowsearch.training.loop import Tally
 from flowsearch.training.optimizers import OPTIMIZERS
+from flowsearch.training.trial import readings
 
 every_decay = pytest.mark.parametrize("decay", DECAYS.values(), ids=DECAYS)
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -56,6 +59,13 @@ def test_cosine_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
     assert rates(Cosine(0, 5), 5) == pytest.approx([(1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)])
     assert rates(Cosine(0, 4, floor=1.0), 4) == [1.0] * 4
     assert rates(Cosine(0, 3, rise=8), 3) == pytest.approx([1 / 9, 2 / 9, 3 / 9])  # training ends while it rises
+
+
+def test_a_trial_begins_at_the_first_rate(tree: Any, tmp_path: Path, corpus: Corpus) -> None:
+    changes = {"training.decay": {"Cosine": {"rise": 1, "floor": 0.5}}, "training.optimizer": {"SGD": {"lr": 0.2}}}
+    epochs = readings(tree({**changes, "training.epochs": 4}), directory=tmp_path, corpus=corpus)
+    rates = [epoch[0].values["lr"] for epoch in epochs]
+    assert rates == pytest.approx([0.1, 0.2, 0.2 * (0.5 + 0.5 * 0.75), 0.2 * (0.5 + 0.5 * 0.25)])
 
 
 def test_cosine_hears_no_loss_and_neither_reloads_nor_stops() -> None:

@@ -41,8 +41,22 @@ CASES: dict[str, dict[str, Any]] = {
     "momentum and decay": {"training.optimizer": {"SGD": {"momentum": 0.9}}, "training.decay": FALLING},
     "reference information": {"metrics.mutual_information": "reference"},
     "importance": {"metrics.importance_samples": 3},
-    **{f"loss {name}": {"objective.loss": name} for name in objectives.LOSSES},
-    **{f"posterior {name}": {"model.posterior": name} for name in models.POSTERIORS},
+    "language model": {"model.latent_size": 0, "model.encoder": "NoEncoder", "metrics.importance_samples": 2},
+    "loss ELBO": {"objective.loss": "ELBO"},
+    "loss SemiAmortized": {
+        "objective.loss": {"SemiAmortized": {"steps": 2}},
+        "model.posterior": "Planar",
+        "metrics.importance_samples": 2,
+    },
+    "loss Implicit": {
+        "objective.loss": {"Implicit": {"critic_updates": 2}},
+        "model.posterior": "Implicit",
+        "training.critic_optimizer": {"Adam": {"lr": 0.001}},
+        "training.decay": FALLING,
+        "metrics": {"importance_samples": 2, "importance_proposal": "fitted", "mutual_information": "reference"},
+        **LAGGING,
+    },
+    **{f"posterior {name}": {"model.posterior": name} for name in models.POSTERIORS if name != "Implicit"},
     **{
         f"annealing {name}": {"objective.annealing": name, "objective.warmup_epochs": 2, "objective.beta": 0.5}
         for name in objectives.ANNEALINGS
@@ -54,6 +68,7 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"clip {name}": {"training.clip": name, "training.clip_norm": 0.5, **LAGGING} for name in CLIPS},
     **{f"batching {name}": {"data.batching": name} for name in config.BATCHINGS},
 }
+assert {f"loss {name}" for name in objectives.LOSSES} <= CASES.keys()
 every_case = pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 
 
@@ -200,7 +215,12 @@ def test_a_cut_checkpoint_is_damaged(tree: Tree, tmp_path: Path, corpus: Corpus,
 def test_a_checkpoint_holds_no_code_and_leaves_nothing_half_written(tree: Tree, tmp_path: Path, corpus: Corpus) -> None:
     train(tree({"model.posterior": "IAF", **LAGGING}), tmp_path, corpus)
     torch.load(tmp_path / checkpoint.LAST, weights_only=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "config.json", "documents.parquet", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best.safetensors",
+        "config.json",
+        "documents.parquet",
+        "last.pt",
+    ]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
