@@ -22,6 +22,27 @@ TableName = Literal["study", "times", "pareto"]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The folder that holds the studies.")]
 
 
+def _here(given: str | Path) -> Path:
+    """The folder of results that was named; from an address, what a report reads is fetched first."""
+    if "://" not in str(given):
+        return Path(given)
+    import atexit
+    import shutil
+    from tempfile import mkdtemp
+
+    from flowsearch.results.mirror import fetch, place
+
+    folder = Path(mkdtemp(prefix="flowsearch-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    fetch(place(str(given)), [], folder, heavy=False)
+    return folder
+
+
+Shown = Annotated[
+    Path, typer.Option("--results", metavar="DIR", help="The folder, or address, of the studies.", parser=_here)
+]
+
+
 class Commands(TyperGroup):
     """The commands, with every error of ours turned into one line on stderr and an exit code."""
 
@@ -109,14 +130,37 @@ def run(
         str | None, typer.Option(metavar="ADDR", help="Of a Ray cluster; without it this machine is used.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a study that exists.")] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Continue it although its space, code or corpus has changed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space, print what would run, stop.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line per event instead of a live view.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Copy readings to tensorboard, mlflow or wandb; may be given again."),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Keep a copy of the study, checkpoints too, at s3://, gs:// or file://."),
+    ] = None,
 ) -> None:
     """Run a study, or continue one."""
     from flowsearch.search import study
 
+    if ":/" in str(results):
+        raise BadInput(f"--results: {results}; expected a folder; --mirror keeps a copy at an address")
+
     code = study.run(
-        file, overrides or [], results=results, address=address, resume=resume, dry_run=dry_run, plain=plain
+        file,
+        overrides or [],
+        results=results,
+        address=address,
+        resume=resume,
+        allow_change=allow_change,
+        dry_run=dry_run,
+        plain=plain,
+        log=log or [],
+        mirror=mirror,
     )
     raise typer.Exit(code)
 
@@ -148,7 +192,7 @@ def _pair(value: str) -> tuple[str, str]:
 @app.command(cls=Pairs)
 def report(
     studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY", help="None means all.")] = None,
-    results: Results = Path("results"),
+    results: Shown = Path("results"),
     split: Annotated[Split, typer.Option(help="Whose values to show, at the epoch that validation chose.")] = "test",
     by: Annotated[
         list[str] | None,
@@ -196,7 +240,7 @@ def report(
 @app.command()
 def status(
     study: Annotated[str | None, typer.Argument(metavar="STUDY", help="None means all, a line each.")] = None,
-    results: Results = Path("results"),
+    results: Shown = Path("results"),
 ) -> None:
     """Show what a running or finished study is doing."""
     import time
@@ -212,6 +256,67 @@ def status(
 
 
 @app.command()
+def dashboard(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Running or finished.")],
+    results: Results = Path("results"),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8080,
+    public: Annotated[bool, typer.Option("--public", help="Let others in, too: nobody is asked who they are.")] = False,
+) -> None:
+    """Open optuna-dashboard on a study, and follow it as it runs."""
+    from flowsearch.results import find
+    from flowsearch.search import dashboard as room
+
+    room.check(host, public=public)
+    with room.server(room.Mirror(find(results, study)), host, port, public=public) as server:
+        shown = f"[{host}]" if ":" in host else host
+        typer.echo(f"optuna-dashboard of {study}: http://{shown}:{server.server_port}/dashboard (Ctrl-C ends it)")
+        server.serve_forever()
+
+
+@app.command()
+def replay(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Whose curves to decide on again.")],
+    pruner: Annotated[
+        list[str] | None,
+        typer.Option(metavar="YAML", help="As search.pruner, such as '{ASHA: {resource: seconds}}'; may be repeated."),
+    ] = None,
+    results: Shown = Path("results"),
+    orders: Annotated[int, typer.Option(min=1, help="Random orders of arrival.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of the orders.")] = 0,
+    everything: Annotated[bool, typer.Option("--all", help="Stopped trials, too, as far as they went.")] = False,
+    style: Annotated[FormatName, typer.Option("--format", help="How to print.")] = "table",
+) -> None:
+    """Try other pruners on a study's recorded curves: what they would have saved and lost."""
+    from flowsearch.report import FORMATS
+    from flowsearch.report.replays import replay_table
+    from flowsearch.search.replay import replay as replay_
+
+    found = replay_(
+        results, study, pruner or ["ASHA"], orders=orders, workers=workers, seed=seed, everything=everything
+    )
+    typer.echo(FORMATS[style]([replay_table(study, found.rows, found.caption)]))
+    _finish(found.notes)
+
+
+@app.command()
+def repair(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="What to mend.")],
+    results: Results = Path("results"),
+) -> None:
+    """Set damaged files of a study aside, and make anew what its journal can make."""
+    from flowsearch.report.escapes import plain
+    from flowsearch.results import find
+    from flowsearch.results import repair as repaired
+
+    mended, lost = repaired(find(results, study))
+    for line in mended or ([] if lost else [f"{study}: nothing is damaged"]):
+        typer.echo(plain(line))
+    _finish(lost)
+
+
+@app.command()
 def data(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="A corpus: synthetic, wordnet, or a folder.")],
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds the corpora.")] = None,
@@ -224,6 +329,20 @@ def data(
 
     corpora = [text.load(name, root=root, vocabulary_size=vocabulary_size, min_count=min_count) for name in names]
     typer.echo(FORMATS["table"]([corpus_table(text.summary(corpus)) for corpus in corpora]))
+
+
+@app.command()
+def fetch(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="What --mirror was given.")],
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY", help="None means all.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Bring studies back from a mirror, models and checkpoints too: to look at them, or to resume them here."""
+    from flowsearch.results.mirror import fetch as fetch_
+    from flowsearch.results.mirror import place
+
+    for folder in fetch_(place(uri), studies or [], results, heavy=True):
+        typer.echo(str(folder))
 
 
 @app.command()

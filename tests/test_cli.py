@@ -106,6 +106,22 @@ def test_status_shows_one_study_or_all(results: Path) -> None:
     assert invoke("status", "demp", "--results", results).exit_code == 2
 
 
+def test_repair_mends_and_says_so_and_is_3_where_something_is_lost(results: Path) -> None:
+    folder = results / "demo"
+    compact(folder)
+    assert invoke("repair", "demo", "--results", results).stdout == "demo: nothing is damaged\n"
+    (folder / "metrics.parquet").write_bytes(b"PAR1")
+    done = invoke("repair", "demo", "--results", results)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "metrics.parquet: damaged, now metrics.parquet.damaged-1; rebuilt from the journal" in done.stdout
+    (folder / "trials" / "0").mkdir(parents=True)
+    (folder / "trials" / "0" / "best.safetensors").write_bytes(b"")
+    done = invoke("repair", "demo", "--results", results)
+    assert done.exit_code == 3
+    assert "best.safetensors.damaged-1; nothing can make it again" in done.stderr
+    assert invoke("repair", "demp", "--results", results).exit_code == 2
+
+
 def test_run_passes_on_what_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Any] = []
 
@@ -114,8 +130,10 @@ def test_run_passes_on_what_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_pa
         return 143
 
     fake_study(monkeypatch, run)
-    done = invoke("run", "a.yaml", "seed=1", "~search.pruner", "--results", tmp_path, "--resume", "--plain")
-    named = {"results": tmp_path, "address": None, "resume": True, "dry_run": False, "plain": True}
+    log = ("--log", "tensorboard", "--log", "wandb")
+    done = invoke("run", "a.yaml", "seed=1", "~search.pruner", "--results", tmp_path, "--resume", "--plain", *log)
+    flags = {"resume": True, "allow_change": False, "dry_run": False, "plain": True}
+    named = {"results": tmp_path, "address": None, **flags, "log": ["tensorboard", "wandb"], "mirror": None}
     assert seen == [((Path("a.yaml"), ["seed=1", "~search.pruner"]), named)]
     assert done.exit_code == 143
 

@@ -30,8 +30,7 @@ class Pace:
 class Annealing(ABC):
     """The share of beta that the KL weighs.
 
-    1. From the end of the warm-up on it is 1, whatever it was before: what a trial is compared by, and the rungs of
-       pruning, count from there.
+    1. From the end of the warm-up on it is 1, whatever it was before: a trial is judged from there on, and not before.
 
     Args:
         warmup_epochs: length of the warm-up; 0 means none, and a share of 1 throughout.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsearch.errors import BadInput, StudyError, nearest
+from flowsearch.report import goals
 from flowsearch.report.data import corpus_table
 from flowsearch.report.formats import FORMATS
 from flowsearch.report.pareto import pareto_table
@@ -74,7 +75,7 @@ def report(
     at = folders(results, names)
     if compare:
         _check_single("--compare", at)
-    found = [load(folder, (*METRICS, *TIMES)) for folder in at]
+    found = [load(folder, (*METRICS, *TIMES, *goals.names(folder))) for folder in at]
     _check_parameters(found, by)
     tables = [make(study, folder) for study, folder in zip(found, at, strict=True)]
     return tables, [note for study in found for note in study.notes]

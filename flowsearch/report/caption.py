@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from flowsearch.report.effort import sentence
 from flowsearch.report.marks import legend
 from flowsearch.report.rows import ROW, Configuration
 from flowsearch.results import Study
@@ -26,6 +27,7 @@ def caption(study: Study, split: str, shown: Sequence[Configuration], *, has_bes
         f"Bound: ELBO at KL weight 1. Best epoch {_order(shown)}; values on {split}.",
         f"Trials: {states(study)}. {_seeds(shown, has_best)}",
         _confirmed(shown),
+        sentence(study),
         "KL: exact for a Gaussian posterior, a Monte Carlo mean for a flow. AU: active units of z_K, after the flow.",
         "MI: of z_0, the Gaussian base. Seconds: all trials of the row.",
         *importance(shown),

@@ -30,7 +30,8 @@ def table(shown: Table) -> str:
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
     has_units = any(column.unit for _, column in _shown(shown))
     for _, column in _shown(shown):
-        head = Text(f"{column.name}\n{column.unit}" if has_units else column.name)
+        named, unit = escapes.plain(column.name), escapes.plain(column.unit)
+        head = Text(f"{named}\n{unit}" if has_units else named)
         rich.add_column(head, justify=column.align, no_wrap=column.align == "right", overflow="fold")
     for position, row in enumerate(shown.rows):
         if position in shown.rules and position:

@@ -42,6 +42,12 @@ MARKS = (
         "optimistic and rank with nothing.",
     ),
     Mark(
+        "✗",
+        lambda row: row.broken,
+        "breaks a limit that the search required, at the best epoch of at least one seed; ranked after all that break "
+        "none.",
+    ),
+    Mark(
         "◆",
         lambda row: row.confirmed,
         "confirmed: the mean over fresh seeds, run to the end after the search had chosen the row; the search's own "

@@ -15,6 +15,7 @@ from flowsearch.report.measures import ELBO, KL, MI, Measure, cells
 from flowsearch.report.rows import Configuration, configurations
 from flowsearch.report.tables import Cell, Column, Table
 from flowsearch.results import Study
+from flowsearch.results.front import front as undominated
 
 FRONT = "★"
 USES = (KL, MI)
@@ -27,10 +28,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
     >>> front([(330.0, 4.0), (329.0, 0.0), (331.0, 3.0), (329.0, 0.0)])
     [True, True, False, True]
     """
-    return [
-        not any(cost <= mine and use >= worth and (cost, use) != (mine, worth) for cost, use in points)
-        for mine, worth in points
-    ]
+    return undominated([(-cost, use) for cost, use in points])
 
 
 def on_front(shown: Sequence[Configuration], use: Measure) -> set[int]:

@@ -8,6 +8,7 @@ because a pruned one was stopped for being bad or early, and its last value is o
 3. Not-a-number and infinite values are never part of a mean.
 4. The error is the standard error of the mean over seeds, divisor n - 1; one seed has none.
 5. Configurations with a COMPLETE trial are ranked by their mean validation ELBO, best first; equals in order of trial.
+   One that breaks a limit of `search.require` at the best epoch of a replicate comes after all that break none.
    The named rows of a study (`search.rows`) keep their order instead: that of their first trials.
 6. The seconds are those of all its trials, stopped ones too: what the row cost.
 7. Where trials were run again to confirm a configuration, they alone are its replicates once one is COMPLETE: the
@@ -24,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowsearch.report.goals import broken
 from flowsearch.report.labels import distinct
 from flowsearch.results import Study, Trial
 
@@ -88,6 +90,7 @@ class Configuration:
         validation: mean validation ELBO of the COMPLETE ones; None without any.
         absent: how many COMPLETE ones have no reading on the asked split at their best epoch.
         collapsed: whether a COMPLETE one has no active unit, or a KL below `COLLAPSED_KL`.
+        broken: the first limit that a COMPLETE one breaks; None where none does.
 
     All but `trials` is of the replicates, as `replicates` gives them.
     """
@@ -99,6 +102,7 @@ class Configuration:
     validation: float | None
     absent: int
     collapsed: bool
+    broken: str | None = None
 
     @property
     def name(self) -> str:
@@ -214,7 +218,7 @@ def configurations(study: Study, split: str) -> list[Configuration]:
     information = study.facts.get("information")
     readings = {number: with_parts(values, information) for number, values in at_best.items()}
     found = [
-        _configuration(label, trials, readings, validation)
+        _configuration(label, trials, readings, validation, study.facts)
         for label, trials in zip(labels, groups.values(), strict=True)
     ]
     has_rows = any(ROW in configuration.params for configuration in found)
@@ -226,6 +230,7 @@ def _configuration(
     trials: Sequence[Trial],
     readings: Mapping[int, Mapping[str, float]],
     validation: Mapping[int, Mapping[str, float]],
+    facts: Mapping[str, Any],
 ) -> Configuration:
     complete = [trial.number for trial in replicates(trials) if trial.state == "COMPLETE"]
     measured = [readings[number] for number in complete if number in readings]
@@ -239,6 +244,7 @@ def _configuration(
         elbo.mean if elbo else None,
         len(complete) - len(measured),
         any(map(is_collapsed, measured)),
+        next(filter(None, (broken(facts, validation[number]) for number in complete if number in validation)), None),
     )
 
 
@@ -246,10 +252,11 @@ def _label(trials: Sequence[Trial]) -> str:
     return trials[0].label or f"trial {trials[0].number}"
 
 
-def _rank(configuration: Configuration) -> tuple[bool, float]:
+def _rank(configuration: Configuration) -> tuple[bool, bool, float]:
     """Ranked ones first; sorting is stable, which keeps equals in order of trial."""
     validation = configuration.validation
-    return configuration.complete == 0, math.inf if validation is None else -validation
+    is_broken = configuration.broken is not None
+    return configuration.complete == 0, is_broken, math.inf if validation is None else -validation
 
 
 def _rank_of_rows(configuration: Configuration) -> tuple[bool, float]:
@@ -297,14 +304,17 @@ def clear_best(candidates: Sequence[Configuration]) -> Configuration | None:
     1. With fewer than two configurations there is nothing to be better than.
     2. Best and runner-up need at least two seeds each: one seed cannot rank.
     3. They must differ by more than two combined standard errors.
-    4. A row whose -ELBO is no bound takes no part.
+    4. A row whose -ELBO is no bound takes no part, nor does one that breaks a limit.
     5. Where some are confirmed, the others take no part: their seeds were chosen.
     """
     has_confirmed = any(candidate.confirmed for candidate in candidates)
     measured = [
         candidate
         for candidate in candidates
-        if "elbo" in candidate.values and candidate.is_bound and candidate.confirmed == has_confirmed
+        if "elbo" in candidate.values
+        and candidate.is_bound
+        and not candidate.broken
+        and candidate.confirmed == has_confirmed
     ]
     order = sorted(measured, key=lambda candidate: -candidate.values["elbo"].mean)[:2]
     errors = [candidate.values["elbo"].error for candidate in order]

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowsearch.report import goals
 from flowsearch.report.caption import states
+from flowsearch.report.effort import budget, sentence
 from flowsearch.report.rows import COLLAPSED_KL, is_collapsed
 from flowsearch.report.tables import MISSING, Cell, Column, Table, number, text
 from flowsearch.results import Study, Trial, load
 from flowsearch.results.journal import span
 from flowsearch.results.store import JOURNAL
 
-SHOWN = ("elbo", "kl", "active_units")
+SHOWN = ("elbo", "kl", "active_units", "seconds")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Status:
 def status(folder: Path) -> Status:
     """The study in `folder` up to the last finished line of its journal; damage becomes notes."""
     path = folder / JOURNAL
-    return Status(load(folder, SHOWN), span(path) if path.exists() else None)
+    return Status(load(folder, (*SHOWN, *goals.names(folder))), span(path) if path.exists() else None)
 
 
 def overview(found: list[Status], now: float) -> Table:
@@ -76,12 +78,14 @@ def running(one: Status, now: float) -> Table:
 
 
 def best(study: Study) -> tuple[Trial | None, int | None, float | None]:
-    """The trial with the highest validation ELBO so far, its epoch, and its -ELBO."""
+    """The trial with the highest validation ELBO so far, its epoch, and its -ELBO; of those that break no limit there,
+    if there are any."""
     epochs = study.metrics.best_epochs()
     readings = study.metrics.at(epochs, "valid")
     if not readings:
         return None, None, None
-    number_ = max(readings, key=lambda trial: readings[trial]["elbo"])
+    kept = {trial: values for trial, values in readings.items() if not goals.broken(study.facts, values)} or readings
+    number_ = max(kept, key=lambda trial: kept[trial]["elbo"])
     return study.trials[number_], epochs[number_], -readings[number_]["elbo"]
 
 
@@ -123,7 +127,10 @@ def _caption(one: Status, now: float, has_collapsed: bool) -> tuple[str, ...]:
     lines = [
         f"Trials: {states(one.study)}. Elapsed {elapsed}; last event {ago}.",
         confirming(one.study),
+        sentence(one.study),
+        budget(one.study.facts),
         "" if value is None else f"Best so far: validation -ELBO {value:.2f} nats/doc, {_named(trial, epoch)}.",
+        goals.on_front(one.study),
         f"† collapsed: no active unit, or KL below {COLLAPSED_KL} nats." if has_collapsed else "",
         *(f"Incomplete: {note}." for note in one.study.notes),
     ]

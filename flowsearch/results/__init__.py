@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowsearch.results.journal import Journal, Replay, Tables, Trial, fold, read
 from flowsearch.results.reading import SPLITS, UNITS, Reading
+from flowsearch.results.repair import Repair, repair
 from flowsearch.results.store import Metrics, Study, compact, find, load, studies
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Journal",
     "Metrics",
     "Reading",
+    "Repair",
     "Replay",
     "Study",
     "Tables",
@@ -21,5 +23,6 @@ __all__ = [
     "fold",
     "load",
     "read",
+    "repair",
     "studies",
 ]

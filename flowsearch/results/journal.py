@@ -13,9 +13,12 @@ line without that field, in eight hexadecimal digits. `time` is in seconds since
 
 Events, each with its fields:
     study   anything known of the whole study: space_hash, seed, corpus, vocabulary_size, tokens_per_document, entropy
-    start   trial, params, seed, label, attempt, phase
+    start   trial, params, seed, label, attempt, phase, halved (memory ran out: half a batch at a time)
     report  trial, epoch, readings: [{split, values}]
     finish  trial, state (COMPLETE, PRUNED or FAIL), reason, seconds, best_epoch
+and, for people and for resuming, not for the tables:
+    lost    trial, cause (worker, node or memory), reason: the trial will be handed out again
+    change  changes: {path: [before, now]}, what was changed on purpose between two runs of the study
 """
 
 from __future__ import annotations
@@ -41,11 +44,13 @@ LARGEST = 2**30
 KEY = ("trial", "epoch", "split")
 """What names a row of metrics; no metric may have one of these names."""
 
+TORN = b"#torn"
+"""Ends a line that was cut short."""
+
 Event = dict[str, Any]
 Key = tuple[int, int, str]
 """(trial, epoch, split)."""
 
-_TORN = b"#torn\n"
 _CRC = len(',"crc":"xxxxxxxx"}')
 
 
@@ -66,8 +71,6 @@ class Journal:
     def __init__(self, path: Path) -> None:
         is_new = not path.exists()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        size = os.fstat(self._file).st_size
-        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
         if is_new:
             sync_folder(path.parent)
 
@@ -81,10 +84,13 @@ class Journal:
         if "event" not in event or "crc" in event:
             raise ValueError(f"journal: {sorted(event)}; expected a field 'event' and no field 'crc'")
         line = encode({"event": event["event"], "time": time.time(), **event})
-        torn, self._torn = self._torn, True
-        _write(self._file, (_TORN if torn else b"") + line)
+        _write(self._file, (TORN + b"\n" if self._is_torn() else b"") + line)
         os.fsync(self._file)
-        self._torn = False
+
+    def _is_torn(self) -> bool:
+        """Whether the last line has no end, whoever began it: another handle on the file may have failed since."""
+        size = os.fstat(self._file).st_size
+        return size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
     def close(self) -> None:
         """Close the file; everything appended is already on disk."""
@@ -125,7 +131,7 @@ def read(path: Path, offset: int = 0) -> Replay:
         event = decode(line)
         if event is not None:
             events.append(event)
-        elif line and not line.endswith(_TORN[:-1]):
+        elif line and not line.endswith(TORN):
             damaged.append(number)
     if damaged and offset:
         before = path.read_bytes()[:offset].count(b"\n")

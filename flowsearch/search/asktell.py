@@ -6,13 +6,15 @@ journal, so making the same calls again from a journal gives the same state: tha
 1. Trial numbers count from 0. With S = `search.seeds`, trials S*c to S*c + S-1 of the search are configuration c,
    trained with the configuration's own seed + 0 to S-1.
 2. `search.first` comes first, then, under the Grid sampler, every point of the space that is not among them.
-3. The objective is the best validation ELBO so far, in nats per document: Optuna maximises it.
+3. The objective is the best validation ELBO so far, in nats per document: Optuna maximises it. With several
+   `search.objectives` a trial's values are those of its one epoch with the best ELBO, so that they are of one model.
 4. With `search.confirm`, when every trial of the search has ended, its best configurations are trained again, each with
    as many seeds: the configuration's own + S, S + 1, ... Such a trial has phase `confirm`, the next number, and the
    parameters of its configuration. Optuna never hears of it, so it is not pruned and decides nothing that is drawn.
 5. The best configurations have the highest mean objective over their COMPLETE trials of the search, the first of
-   equals. They are chosen anew when a search that was made longer has ended again; what was confirmed is not trained
-   twice.
+   equals; with several objectives, those on the Pareto front come first. One that breaks `search.require` in any of
+   these trials is not among them. They are chosen anew when a search that was made longer has ended again; what was
+   confirmed is not trained twice.
 6. A trial that finished is COMPLETE with that value; one that was stopped is PRUNED and keeps the value it was stopped
    at among its intermediate values; one that diverged or crashed is FAIL with its reason as a user attribute.
 """
@@ -30,11 +32,14 @@ from optuna.trial import TrialState
 
 from flowsearch.errors import SpaceError
 from flowsearch.results import Reading
+from flowsearch.results.front import front
+from flowsearch.search.constraints import broken, excesses
 from flowsearch.search.label import label
-from flowsearch.search.pruning import PRUNERS, Nothing, is_collapsed, prunes, step_of
+from flowsearch.search.pruning import PRUNERS, Nothing, Rule, is_collapsed, prunes
+from flowsearch.search.resources import Standing, step_of
 from flowsearch.search.samplers import SAMPLERS, Enumeration
 from flowsearch.search.space import ROW, Space, draw, grid, rebuild
-from flowsearch.training.config import Component
+from flowsearch.training.component import Component
 
 KEPT = ("kl", "active_units", "ppl")
 """Metrics of the best epoch that an Optuna trial carries as user attributes, beside its seed, label and seconds."""
@@ -65,6 +70,9 @@ class Trial:
         label: the model's name in a table.
         phase: `search` or `confirm`.
         attempt: how many times it was handed out.
+        broken: the first limit of `search.require` that its best epoch breaks, once it has ended.
+        step: the last step that the pruner has seen.
+        halved: whether memory ran out, and it goes on with half a batch at a time.
         elbo: epoch to validation ELBO, nats per document.
         best: the validation reading of the best epoch.
         latest: the validation reading of the last epoch.
@@ -78,6 +86,9 @@ class Trial:
     label: str
     phase: str = SEARCH
     attempt: int = 1
+    broken: str | None = None
+    step: int = 0
+    halved: bool = False
     state: str = "RUNNING"
     reason: str | None = None
     collapsed: bool = False
@@ -85,6 +96,13 @@ class Trial:
     elbo: dict[int, float] = field(default_factory=dict)
     best: Mapping[str, float] = field(default_factory=dict)
     latest: Mapping[str, float] = field(default_factory=dict)
+
+    def halve(self) -> None:
+        """From now on hold half as many documents in memory, for the same steps."""
+        training = self.config["training"]
+        parts = 2 * int(training.get("accumulate", 1))
+        self.config = {**self.config, "training": {**training, "accumulate": parts}}
+        self.halved = True
 
     @property
     def warmup_epochs(self) -> int:
@@ -130,11 +148,12 @@ class AskTell:
         self.trials: list[Trial] = []
         sampler = space.search.sampler.build(SAMPLERS, seed)
         self._pruner = space.search.pruner or Component(name="Nothing", knobs={})
+        self._rule: Rule = self._pruner.build({**PRUNERS, "Nothing": Nothing}, space.longest_warmup)
         self.study = optuna.create_study(
             study_name=space.study,
-            direction="maximize",
+            directions=list(space.search.objectives.values()),
             sampler=sampler,
-            pruner=self._pruner.build({**PRUNERS, "Nothing": Nothing}),
+            pruner=self._rule.pruner,
         )
         self.planned = [dict(params) for params in space.search.first]
         if isinstance(sampler, Enumeration):
@@ -191,6 +210,12 @@ class AskTell:
         """
         return self._added(params, lambda: rebuild(self.space, params), seed, CONFIRM)
 
+    def keep(self, params: Parameters, seed: int) -> Trial:
+        """A recorded trial of the search whose parameters the space no longer has: Optuna counts it, and learns
+        nothing from it."""
+        self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+        return self._added(params, lambda: rebuild(self.space, params), seed, SEARCH)
+
     def _added(self, params: Parameters, tree: Callable[[], Mapping[str, Any]], seed: int, phase: str) -> Trial:
         """1. Values that are fine alone may not combine (a warm-up longer than the training): that trial FAILs."""
         number = len(self.trials)
@@ -218,19 +243,23 @@ class AskTell:
             return []
         done = {(identity(trial.params), trial.seed) for trial in self.of(CONFIRM)}
         first = int(self.space.tree["seed"]) + int(self.space.search.seeds)
-        each = [(p, seed) for p in best(self.of(SEARCH), wanted.best) for seed in range(first, first + wanted.seeds)]
+        chosen = best(self.of(SEARCH), wanted.best, self.space.search.objectives)
+        each = [(p, seed) for p in chosen for seed in range(first, first + wanted.seeds)]
         return [(params, seed) for params, seed in each if (identity(params), seed) not in done]
 
     def report(self, number: int, epoch: int, readings: Iterable[Reading], seconds: float = 0.0) -> Verdict | None:
         """Take in what was measured after an epoch; a verdict if the trial is to end here.
 
         1. Readings without a validation split (the importance-weighted bound, measured last) decide nothing.
+        2. Nor do those of a trial that the space no longer has.
         """
         trial = self.trials[number]
         valid = next((reading.values for reading in readings if reading.split == "valid"), None)
         if valid is None:
             return None
         trial.add(epoch, valid, seconds)
+        if not trial.config:
+            return None
         if not math.isfinite(valid["elbo"]):
             return Verdict("FAIL", f"elbo is not finite at epoch {epoch}")
         step = step_of(epoch, trial.warmup_epochs)
@@ -241,21 +270,46 @@ class AskTell:
             trial.collapsed = True
             if asked:
                 asked.set_user_attr("collapsed_at", epoch)
-        last = epoch >= int(trial.config["training"]["epochs"])
-        if asked and prunes(asked, step, valid["elbo"], last=last):
-            return Verdict("PRUNED", f"{self._pruner.name} at epoch {epoch}")
-        return None
+        return self._stopped(trial, asked, epoch, step) if asked else None
+
+    def _stopped(self, trial: Trial, asked: optuna.Trial, epoch: int, after_warmup: int) -> Verdict | None:
+        """1. A trial that the pruner has seen is one more to compare the others with, whatever else stops it."""
+        is_last = epoch >= int(trial.config["training"]["epochs"])
+        step = self._rule.resource.after(trial.step, Standing(epoch, trial.seconds, trial.warmup_epochs))
+        prunes_it = False
+        if step is not None and len(self.space.search.objectives) == 1:
+            trial.step = step
+            prunes_it = prunes(asked, step, trial.latest["elbo"], last=is_last)
+        limit = broken(self.space.search.require, trial.latest, after_warmup)
+        if limit and not is_last:
+            return Verdict("PRUNED", f"requires {limit} at epoch {epoch}")
+        return Verdict("PRUNED", f"{self._pruner.name} at epoch {epoch}") if prunes_it else None
 
     def settled(self, number: int, verdict: Verdict) -> Verdict:
-        """1. A trial that ends without any validation ELBO has nothing to be compared by: it is a FAIL."""
-        if verdict.state == "COMPLETE" and self.trials[number].value is None:
+        """What a trial's end amounts to.
+
+        1. A trial that ends without any validation ELBO has nothing to be compared by: it is a FAIL.
+        2. So is one whose best epoch lacks an objective, or has it not finite.
+        """
+        trial = self.trials[number]
+        if verdict.state != "COMPLETE":
+            return verdict
+        if trial.value is None:
             return Verdict("FAIL", "it ended before its first epoch")
+        for name in self.space.search.objectives:
+            if not math.isfinite(trial.best.get(name, math.nan)):
+                return Verdict("FAIL", f"{name} was not measured, or is not finite, at its best epoch")
         return verdict
 
     def finish(self, number: int, verdict: Verdict) -> None:
-        """End a trial, in Optuna's terms if it is one of the search."""
+        """End a trial, in Optuna's terms if it is one of the search.
+
+        1. One that is COMPLETE without a value that the space now asks for is a FAIL to Optuna alone.
+        """
         trial, asked = self.trials[number], self._asked.get(number)
         trial.state, trial.reason = verdict
+        is_complete = verdict.state == "COMPLETE"
+        trial.broken = broken(self.space.search.require, trial.best)
         if asked is None:
             return
         attributes = {"seconds": trial.seconds, "best_epoch": trial.best_epoch, "reason": trial.reason}
@@ -263,8 +317,30 @@ class AskTell:
         for name, value in attributes.items():
             if value is not None:
                 asked.set_user_attr(name, value)
-        value = trial.value if verdict.state == "COMPLETE" else None
-        self.study.tell(asked, value, state=TrialState[verdict.state])
+        for name, excess in excesses(self.space.search.require, trial.best if is_complete else trial.latest).items():
+            asked.set_constraint(name, excess)
+        values = [trial.best.get(name, math.nan) for name in self.space.search.objectives]
+        has_values = is_complete and all(map(math.isfinite, values))
+        state = TrialState.FAIL if is_complete and not has_values else TrialState[verdict.state]
+        self.study.tell(asked, values if has_values else None, state=state)
+
+    def pareto(self) -> list[Trial]:
+        """The COMPLETE trials of the search that no other beats in every objective, those that keep `search.require`
+        alone if any does; highest ELBO first."""
+        complete = [trial for trial in self.of(SEARCH) if trial.state == "COMPLETE"]
+        candidates = [trial for trial in complete if not trial.broken] or complete
+        on_front = front([oriented(self.space.search.objectives, trial.best) for trial in candidates])
+        found = [trial for trial, is_on in zip(candidates, on_front, strict=True) if is_on]
+        return sorted(found, key=lambda trial: -trial.best["elbo"])
+
+
+def oriented(objectives: Mapping[str, str], values: Mapping[str, float]) -> list[float]:
+    """The objectives of a reading, more being better.
+
+    >>> oriented({"elbo": "maximize", "ppl": "minimize"}, {"elbo": -38.0, "kl": 2.0, "ppl": 40.0})
+    [-38.0, -40.0]
+    """
+    return [values[name] * (1 if direction == "maximize" else -1) for name, direction in objectives.items()]
 
 
 def identity(params: Parameters) -> Hashable:
@@ -272,12 +348,19 @@ def identity(params: Parameters) -> Hashable:
     return tuple(sorted(params.items()))
 
 
-def best(trials: Iterable[Trial], count: int) -> list[Parameters]:
-    """The parameters of the configurations with the highest mean objective over COMPLETE trials, best first."""
-    values: dict[Hashable, list[float]] = {}
-    params: dict[Hashable, Parameters] = {}
+def best(trials: Iterable[Trial], count: int, objectives: Mapping[str, str]) -> list[Parameters]:
+    """The parameters of the best configurations by their means over COMPLETE trials, best first: those on the Pareto
+    front of the objectives, then the others, each by ELBO."""
+    members: dict[Hashable, list[Trial]] = {}
     for trial in trials:
         if trial.state == "COMPLETE" and trial.value is not None:
-            values.setdefault(identity(trial.params), []).append(trial.value)
-            params.setdefault(identity(trial.params), trial.params)
-    return [params[one] for one in sorted(values, key=lambda one: -fmean(values[one]))[:count]]
+            members.setdefault(identity(trial.params), []).append(trial)
+    kept = [group for group in members.values() if not any(trial.broken for trial in group)]
+    means = [
+        [fmean(values) for values in zip(*(oriented(objectives, trial.best) for trial in group), strict=True)]
+        for group in kept
+    ]
+    elbos = [fmean(trial.best["elbo"] for trial in group) for group in kept]
+    on_front = front(means)
+    order = sorted(range(len(kept)), key=lambda place: (not on_front[place], -elbos[place]))
+    return [kept[place][0].params for place in order[:count]]

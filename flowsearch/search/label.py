@@ -16,7 +16,8 @@ from flowsearch.objectives import FREE_BITS
 from flowsearch.objectives.free_bits import Target
 from flowsearch.search import bounded
 from flowsearch.search.compose import BASE
-from flowsearch.training.config import Component, TrialConfig, parse
+from flowsearch.training.component import Component
+from flowsearch.training.config import TrialConfig, parse
 
 PER_DOCUMENT = "PerDocument"
 """The kind of free bits that a bare number means."""

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from flowsearch.errors import SpaceError, nearest
 from flowsearch.search import bounded
 from flowsearch.search.ranges import is_component, is_range
-from flowsearch.training.config import Catalogue, In, knobs_of
+from flowsearch.training.component import Catalogue, In, knobs_of
 
 LETTERS = 4_000  # Python reads no integer of more than 4300 digits
 Schema = Mapping[str, type[BaseModel] | None]

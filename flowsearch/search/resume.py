@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from flowsearch.search.asktell import CONFIRM, SEARCH, AskTell, Verdict
-from flowsearch.search.space import Space
+from flowsearch.errors import SpaceError
+from flowsearch.search.asktell import CONFIRM, SEARCH, AskTell, Trial, Verdict
+from flowsearch.search.space import Space, rebuild
 from flowsearch.search.task import as_readings
 
 Event = Mapping[str, Any]
@@ -54,22 +55,27 @@ def unfinished(search: AskTell) -> list[int]:
     return [trial.number for trial in search.trials if trial.state == "RUNNING"]
 
 
-Start = Callable[[AskTell, Mapping[str, Any]], None]
+Start = Callable[[AskTell, Event], None]
 
 
-def _redraw(search: AskTell, params: Mapping[str, Any]) -> None:
+def _redraw(search: AskTell, event: Event) -> None:
     trial = search.ask()
-    if trial is None or trial.phase != SEARCH or dict(trial.params) != dict(params):
+    if trial is None or trial.phase != SEARCH or dict(trial.params) != dict(event["params"]):
         raise Differs
 
 
-def _take(search: AskTell, params: Mapping[str, Any]) -> None:
-    search.ask(params)
+def _take(search: AskTell, event: Event) -> None:
+    try:
+        rebuild(search.space, event["params"])
+    except SpaceError:
+        search.keep(event["params"], int(event.get("seed", 0)))
+    else:
+        search.ask(event["params"])
 
 
 def _lost(search: AskTell, start: Start) -> None:
     if len(search.of(SEARCH)) < search.searching:
-        start(search, {})
+        start(search, {"params": {}})
     else:
         search.confirm({}, 0)
 
@@ -78,6 +84,7 @@ def _replayed(search: AskTell, events: Iterable[Event], start: Start) -> tuple[A
     """1. A trial whose start line was damaged is a FAIL, so that the numbers after it stay what they are; it was one of
     the search if that was not over.
     2. What was to be confirmed is taken as it is recorded: a later choice may differ.
+    3. Trials that the space no longer has, because it was changed on purpose, keep what they measured.
     """
     verdicts: dict[int, Verdict] = {}
     for event in events:
@@ -89,8 +96,8 @@ def _replayed(search: AskTell, events: Iterable[Event], start: Start) -> tuple[A
             if len(search.trials) == number and event.get("phase") == CONFIRM:
                 search.confirm(event["params"], int(event["seed"]))
             elif len(search.trials) == number:
-                start(search, event["params"])
-            search.trials[number].attempt = int(event["attempt"])
+                start(search, event)
+            _as_recorded(search.trials[number], event)
         elif number >= len(search.trials) or (number >= 0 and search.trials[number].state != "RUNNING"):
             continue
         elif kind == "report":
@@ -102,3 +109,12 @@ def _replayed(search: AskTell, events: Iterable[Event], start: Start) -> tuple[A
             search.finish(number, Verdict(event["state"], event["reason"]))
             verdicts.pop(number, None)
     return search, verdicts
+
+
+def _as_recorded(trial: Trial, event: Event) -> None:
+    """What is decided while a trial runs, or by a part of the space that was changed since."""
+    trial.attempt, trial.seed = int(event["attempt"]), int(event.get("seed", trial.seed))
+    if trial.config:
+        trial.config = {**trial.config, "seed": trial.seed}
+        if event.get("halved") and not trial.halved:
+            trial.halve()

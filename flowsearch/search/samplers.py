@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, RandomSampler, TPESampler
@@ -21,6 +21,16 @@ from pydantic import PositiveInt
 
 class Enumeration(RandomSampler):
     """Tries the points of the space in the order of the file; random only where `search.first` leaves a value open."""
+
+
+class Unconstrained(CmaEsSampler):
+    """CMA-ES that is told of constraints, which it does not use, without a warning at every trial."""
+
+    def after_trial(self, *ended: Any) -> None:
+        """Take in a trial that has ended."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Constraints have been set")
+            super().after_trial(*ended)
 
 
 def CMAES(seed: int, *, startup: PositiveInt = 1) -> BaseSampler:
@@ -32,7 +42,7 @@ def CMAES(seed: int, *, startup: PositiveInt = 1) -> BaseSampler:
         seed: of the random numbers.
         startup: configurations drawn at random first.
     """
-    return CmaEsSampler(
+    return Unconstrained(
         seed=seed,
         n_startup_trials=startup,
         independent_sampler=RandomSampler(seed=seed),
@@ -86,3 +96,9 @@ SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     builder.__name__: builder for builder in (CMAES, Grid, QMC, Random, TPE)
 }
 """The samplers that `search.sampler` may name."""
+
+SINGLE = frozenset({"CMAES"})
+"""Those that can only seek one objective."""
+
+CONSTRAINED = frozenset({"TPE"})
+"""Those that learn from `search.require`; the others draw as if it were not there."""

@@ -29,9 +29,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray's class has no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next task; None while trials are running that may yet be handed out again."""
-        task = self._recorder.next()
+        task = None if self._recorder.draining else self._recorder.next()
         if task is None:
-            return None if self._recorder.running else Searcher.FINISHED
+            waits = self._recorder.running and not self._recorder.draining
+            return None if waits else Searcher.FINISHED
         self._numbers[trial_id] = task.trial
         return {"task": task}
 

@@ -19,19 +19,32 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import isclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from optuna.trial import BaseTrial
-from pydantic import BaseModel, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from flowsearch.errors import SpaceError
 from flowsearch.search import bounded
 from flowsearch.search.compose import NAME, compose
+from flowsearch.search.constraints import Require, metrics
 from flowsearch.search.overrides import override, placed
 from flowsearch.search.pruning import PRUNERS
 from flowsearch.search.ranges import NULL, Choice, Given, Node, Parameters, Scalar, consistent, nodes
-from flowsearch.search.samplers import SAMPLERS
-from flowsearch.training.config import Component, In, Section, TrialConfig, explain, parse, plain
+from flowsearch.search.samplers import SAMPLERS, SINGLE
+from flowsearch.training.component import Component, In, Section, explain, fault
+from flowsearch.training.config import TrialConfig, parse, plain
 
 S = TypeVar("S", bound=BaseModel)
 CORNERS, POINTS = 2_000, 100_000
@@ -48,6 +61,32 @@ class Confirm(Section):
     seeds: PositiveInt
 
 
+class Budget(Section):
+    """The most that a study may take: hours of wall clock while it is driven, or hours of all its trials together."""
+
+    hours: PositiveFloat | None = None
+    trial_hours: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def limits(self) -> Budget:
+        """A budget that limits nothing is a mistake."""
+        if self.hours is None and self.trial_hours is None:
+            raise fault("expected {hours: H}, {trial_hours: H} or both")
+        return self
+
+
+def with_elbo(value: dict[str, str]) -> dict[str, str]:
+    """Whatever else is sought, the best epoch of a trial is the one with the highest ELBO."""
+    if value.get("elbo") != "maximize":
+        raise fault("expected `elbo: maximize` among them, which chooses the epoch", value=value)
+    return value
+
+
+Direction = Literal["maximize", "minimize"]
+Objectives = Annotated[dict[str, Direction], BeforeValidator(metrics), AfterValidator(with_elbo)]
+ELBO_ALONE: dict[str, Direction] = {"elbo": "maximize"}
+
+
 class Search(Section):
     """How configurations are chosen, and how many."""
 
@@ -57,7 +96,22 @@ class Search(Section):
     pruner: Annotated[Component, In(PRUNERS)] | None
     first: Annotated[list[dict[str, Label]], Field(max_length=1000)]
     confirm: Confirm | None = None
+    budget: Budget | None = None
     rows: Annotated[dict[RowName, dict[str, Any]], Field(max_length=1000)] = Field(default_factory=dict)
+    require: Require = Field(default_factory=dict)
+    objectives: Objectives = Field(default_factory=ELBO_ALONE.copy)
+
+    @model_validator(mode="after")
+    def combines(self) -> Search:
+        """What several objectives do not go with."""
+        if len(self.objectives) > 1:
+            if self.pruner:
+                expected = "expected null: a search of several objectives stops no trial for its ELBO"
+                raise fault(expected, path=("pruner",), value=self.pruner.name)
+            if self.sampler.name in SINGLE:
+                expected = "expected a sampler of several objectives, such as TPE"
+                raise fault(expected, path=("sampler",), value=self.sampler.name)
+        return self
 
 
 class Resources(Section):
@@ -66,6 +120,7 @@ class Resources(Section):
     cpus_per_trial: PositiveFloat
     gpus_per_trial: NonNegativeFloat
     concurrent: PositiveInt | None
+    max_failures: NonNegativeInt = 3
 
 
 TRIAL: dict[str, Any] = {
@@ -105,6 +160,12 @@ class Space:
             return nodes(sections(self.tree))
         trees = {name: row_tree(self.tree, name, row) for name, row in self.search.rows.items()}
         return consistent(Choice(ROW, {name: nodes(sections(tree)) for name, tree in trees.items()}))
+
+    @cached_property
+    def longest_warmup(self) -> int:
+        """The longest warm-up that a trial can have, in epochs."""
+        corners = (corner for _, root in branches(self) for corner in root.corners())
+        return max(int(corner["objective"]["warmup_epochs"]) for corner in corners)
 
     @property
     def names(self) -> list[str]:

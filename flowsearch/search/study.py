@@ -9,18 +9,16 @@ in any way, and `resume=True` goes on where it stood.
 
 from __future__ import annotations
 
-import fcntl
-import os
+import math
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -33,14 +31,24 @@ from rich.console import Console
 from flowsearch import text
 from flowsearch.errors import FlowsearchError, SpaceError, StudyError
 from flowsearch.results import Journal, Replay, compact, read
+from flowsearch.results.lock import locked
+from flowsearch.results.mirror import place
 from flowsearch.results.store import JOURNAL, write_atomically
-from flowsearch.search.asktell import CONFIRM, AskTell, Trial, identity
+from flowsearch.search import goals, loggers
+from flowsearch.search.asktell import CONFIRM, AskTell, Trial, Verdict, identity
+from flowsearch.search.budget import Meter
+from flowsearch.search.changes import SPACE, Change, changes, flattened, refuse, stranded
 from flowsearch.search.cluster import machines
+from flowsearch.search.copies import copying
+from flowsearch.search.disk import refused, refuses
+from flowsearch.search.forecast import told
+from flowsearch.search.gauges import Gauges
 from flowsearch.search.recorder import Recorder
 from flowsearch.search.resume import replay, sampler_seed, unfinished
 from flowsearch.search.space import Space, load, size
 from flowsearch.search.task import READINGS
 from flowsearch.search.view import Lines, Picture, View, spelled
+from flowsearch.search.watchers import Watchers
 
 CORPUS_KEYS = ("corpus", "root", "vocabulary_size", "min_count", "max_words")
 """Keys of `data` that say which corpus; the others say how it is read."""
@@ -48,11 +56,11 @@ CORPUS_KEYS = ("corpus", "root", "vocabulary_size", "min_count", "max_words")
 COMPACT_EVERY = 30.0
 """Seconds between two Parquet snapshots of a running study, or twenty times what one takes."""
 
+DRAIN = 30.0
+"""Seconds that running trials have to reach their next checkpoint after a signal."""
+
 RAY = "_ray"
 """The folder that Ray Tune is given for files of its own; it goes when the search ends."""
-
-SHOWN = 5
-"""Trials listed when a study ends."""
 
 
 def run(
@@ -62,8 +70,11 @@ def run(
     results: Path,
     address: str | None = None,
     resume: bool = False,
+    allow_change: bool = False,
     dry_run: bool = False,
     plain: bool = False,
+    log: Sequence[str] = (),
+    mirror: str | None = None,
 ) -> int:
     """Run the study that a space file describes.
 
@@ -73,8 +84,11 @@ def run(
         results: the folder that holds the study's.
         address: of a Ray cluster; None starts Ray here.
         resume: go on with a study that exists.
+        allow_change: although its space, the code or its corpus is not what it was.
         dry_run: say what would run, and start nothing.
         plain: one line per event even on a terminal.
+        log: names of loggers (see `flowsearch.search.loggers`).
+        mirror: address of a second place for the study's files (see `flowsearch.results.mirror`).
 
     Returns:
         0, 1 if no trial completed, 130 or 143 if a signal stopped it.
@@ -83,11 +97,17 @@ def run(
         BadInput: the space, the corpus or the study's name; before anything has started.
         FlowsearchError: Ray or the disk gave up; the study can be resumed.
     """
+    loggers.check(log)
+    if mirror is not None:
+        place(mirror)
     space = load(file, overrides)
     folder = results.resolve() / space.study
     console = Console(highlight=False, markup=False, emoji=False)
-    check_folder(folder, space, resume=resume)
+    check_folder(folder, resume=resume)
     corpus = load_corpus(space)
+    changed = changes(folder, space, corpus.checksum, code()) if resume else []
+    if not allow_change:
+        refuse(folder, changed)
     view = Lines(console)
     for note in corpus.notes:
         view.note(f"corpus {corpus.name}: {note}")
@@ -95,7 +115,18 @@ def run(
         for line in plan(space, corpus, folder):
             view.note(line)
         return 0
-    return run_space(space, folder=folder, corpus=corpus, address=address, resume=resume, plain=plain, console=console)
+    return run_space(
+        space,
+        folder=folder,
+        corpus=corpus,
+        address=address,
+        resume=resume,
+        changed=changed,
+        plain=plain,
+        log=log,
+        mirror=mirror,
+        console=console,
+    )
 
 
 def run_space(
@@ -105,7 +136,10 @@ def run_space(
     corpus: text.Corpus | None = None,
     address: str | None = None,
     resume: bool = False,
+    changed: Sequence[Change] = (),
     plain: bool = True,
+    log: Sequence[str] = (),
+    mirror: str | None = None,
     console: Console | None = None,
     readings: str = READINGS,
     reuse_actors: bool = True,
@@ -118,7 +152,10 @@ def run_space(
         corpus: what its trials read; None if they need none.
         address: as in `run`.
         resume: as in `run`.
+        changed: on purpose, since the study ran last.
         plain: as in `run`.
+        log: as in `run`.
+        mirror: as in `run`.
         console: where to show what happens.
         readings: `module:function`, what a trial runs in a worker (see `flowsearch.search.trainable`).
         reuse_actors: one after another in the same processes; otherwise each trial pays seconds for one of its own.
@@ -132,28 +169,39 @@ def run_space(
     """
     console = console or Console(highlight=False, markup=False, emoji=False)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), Signals() as signals:
+    sending = copying(folder, mirror, Lines(console).note)
+    with disk(folder), locked(folder), Signals() as signals, sending as sent:
         shutil.rmtree(folder / RAY, ignore_errors=True)  # of a driver that was killed
         done = read(folder / JOURNAL) if resume else Replay([], 0, [])
         search, verdicts = replay(space, done.events)
-        check_corpus(corpus, done.events, folder)
+        meter = Meter(search, done.events)
+        if changed:
+            verdicts |= dict.fromkeys(stranded(folder, search, unfinished(search), changed), STRANDED)
         view = Picture(console, search) if console.is_terminal and not plain else Lines(console)
         if done.damaged:
             view.note(f"{folder / JOURNAL}: {len(done.damaged)} damaged line(s) skipped")
-        write_atomically(folder / "space.yaml", described(space).encode())
-        with Journal(folder / JOURNAL) as journal:
+        if not resume:
+            write_atomically(folder / SPACE, described(space).encode())
+        with Journal(folder / JOURNAL) as journal, loggers.opened(log, space.study, folder, view.note) as copies:
+            if changed:
+                journal.append({"event": "change", "changes": {path: [old, new] for path, old, new in changed}})
             journal.append({"event": "study", **facts(space, corpus)})
             pending = [trial for trial in unfinished(search) if trial not in verdicts]
-            recorder = Recorder(search, journal, folder, view, pending)
+            recorder = Recorder(search, journal, folder, Watchers([view, *copies, *sent]), pending)
+            recorder.may_begin = meter.fits
             for trial, verdict in verdicts.items():
                 recorder.finish(trial, verdict)
+            for ended in search.trials:
+                if ended.state != "RUNNING":
+                    recorder.tidy(ended.number)
+            write_atomically(folder / SPACE, described(space).encode())
             left = search.total - len(search.trials) + len(pending)
             if not left:
                 view.note(f"{space.study}: all {search.total} trials have finished; more: search.trials=N --resume")
-            else:
-                searched(recorder, view, signals, Workers(readings, corpus, reuse_actors), address, left)
+            elif meter.is_open() and (pending or meter.fits()):
+                searched(recorder, view, signals, meter, Workers(readings, corpus, reuse_actors, mirror), address, left)
         compact(folder)
-    return concluded(search, folder, signals, console)
+    return concluded(search, folder, signals, meter, console)
 
 
 class Workers(NamedTuple):
@@ -163,17 +211,20 @@ class Workers(NamedTuple):
         readings: `module:function`, what a trial runs.
         corpus: put into the object store once, mapped by every actor without a copy.
         reused: whether an actor takes one trial after another.
+        mirror: where trials keep a copy of their folders; None keeps none.
     """
 
     readings: str
     corpus: text.Corpus | None
     reused: bool
+    mirror: str | None = None
 
 
 def searched(
     recorder: Recorder,
     view: View,
     signals: Signals,
+    meter: Meter,
     workers: Workers,
     address: str | None,
     left: int,
@@ -188,16 +239,19 @@ def searched(
         signals.install()  # Ray has put its own handlers in place
         if there.dashboard:
             view.note(f"Ray dashboard: {there.dashboard} (its token: ray get-auth-token)")
+        recorder.watcher = Watchers([recorder.watcher, Gauges(recorder.asktell)])
         try:
             with view:
                 if signals.received is None:
                     with signals.insisting():
-                        tune(recorder, view, signals, workers, there.concurrent)
+                        tune(recorder, view, Drain(recorder, view, signals, meter), workers, there.concurrent)
         except KeyboardInterrupt:
             view.note("stopped at once")
         except Exception as error:
             if recorder.error:
                 raise recorder.error from error
+            if refuses(error):
+                raise
             (folder / "error.txt").write_text(traceback.format_exc())
             raise FlowsearchError(
                 f"the search stopped: {_last_line(error)} ({folder / 'error.txt'}); --resume goes on"
@@ -206,7 +260,7 @@ def searched(
             shutil.rmtree(folder / RAY, ignore_errors=True)
 
 
-def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, concurrent: int) -> None:
+def tune(recorder: Recorder, view: View, drain: Drain, workers: Workers, concurrent: int) -> None:
     """Ray Tune, told to do what it does well: place trials on machines, one after another in the same actors."""
     from ray import tune as ray_tune
 
@@ -218,12 +272,15 @@ def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, con
     space, folder = recorder.asktell.space, recorder.folder
     resources = space.resources
     shared = {"readings": workers.readings, "threads": max(1, int(resources.cpus_per_trial))}
+    if workers.mirror is not None:
+        shared["mirror"] = (workers.mirror, f"{space.study}/trials")
     if workers.corpus is not None:
         shared["corpus"] = text.to_arrow(workers.corpus)
     actor = ray_tune.with_resources(
         ray_tune.with_parameters(TrialActor, **shared),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
     )
+    actor.__qualname__ = TrialActor.__qualname__  # the name of its class in Ray's dashboard
     ray_tune.Tuner(
         actor,
         tune_config=ray_tune.TuneConfig(
@@ -238,8 +295,8 @@ def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, con
         run_config=ray_tune.RunConfig(
             name=space.study,
             storage_path=str(folder / RAY),
-            stop=Stop(signals),
-            callbacks=[Heartbeat([view.tick, Snapshots(folder)])],
+            stop=Stop(drain.is_over),
+            callbacks=[Heartbeat([drain, view.tick, Snapshots(folder, view)])],
             checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
@@ -247,19 +304,62 @@ def tune(recorder: Recorder, view: View, signals: Signals, workers: Workers, con
 
 
 class Snapshots:
-    """Writes the study's Parquet files now and then, so that others can read it quickly while it runs."""
+    """Writes the study's Parquet files now and then, so that others can read it quickly while it runs.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    1. A disk that refuses is no reason to stop: the journal has everything, and will say so if it is refused too.
+    """
+
+    def __init__(self, folder: Path, view: View) -> None:
+        self._folder, self._view = folder, view
         self._due = time.monotonic() + COMPACT_EVERY
 
     def __call__(self) -> None:
         """Write them if it is time."""
         began = time.monotonic()
         if began >= self._due:
-            compact(self._folder)
+            try:
+                compact(self._folder)
+            except OSError as error:
+                self._view.note(f"{self._folder}: tables not written, the journal is whole: {error.strerror or error}")
             took = time.monotonic() - began
             self._due = began + took + max(COMPACT_EVERY, 20 * took)
+
+
+class Drain:
+    """Ends a search gently once a signal has come or the budget is spent: nothing more is handed out, and every trial
+    stops at its next report, which comes after its checkpoint. What has not got there when time is up stops too:
+    `DRAIN` seconds after a signal, or at the end of the budget.
+
+    Args:
+        recorder: whose search it is.
+        view: is told once.
+        signals: what has come.
+        meter: of the budget.
+    """
+
+    def __init__(self, recorder: Recorder, view: View, signals: Signals, meter: Meter) -> None:
+        self._recorder, self._view, self._signals, self._meter = recorder, view, signals, meter
+        self._until = math.inf
+
+    def __call__(self) -> None:
+        """Begin if there is reason to."""
+        if self._signals.received is not None:
+            self._on_signal(self._signals.received)
+        elif not self._recorder.draining and not self._meter.is_open():
+            self._recorder.draining = True
+            self._view.note("the budget is spent: trials go on to their next checkpoint")
+
+    def _on_signal(self, received: int) -> None:
+        if self._until < math.inf:
+            return
+        self._recorder.draining = True
+        self._until = time.monotonic() + DRAIN
+        name = signal.Signals(received).name
+        self._view.note(f"{name}: trials go on to their next checkpoint, for {DRAIN:g} s at most; again stops at once")
+
+    def is_over(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() >= self._until or self._meter.is_over()
 
 
 class Signals:
@@ -310,8 +410,11 @@ class Signals:
         self.received = self.received or signum
 
 
-def check_folder(folder: Path, space: Space, *, resume: bool) -> None:
-    """Refuse to overwrite a study, to resume one that is not there, or to resume it with another space.
+STRANDED = Verdict("FAIL", "its configuration or its corpus was changed while it ran")
+
+
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Refuse to overwrite a study, or to resume one that is not there.
 
     Raises:
         StudyError: with what to do instead.
@@ -319,63 +422,23 @@ def check_folder(folder: Path, space: Space, *, resume: bool) -> None:
     exists = (folder / JOURNAL).exists()
     if exists and not resume:
         raise StudyError(f"{folder}: this study exists; --resume goes on with it, study=NAME starts another")
-    if not resume:
-        return
-    if not exists:
+    if resume and not exists:
         raise StudyError(f"{folder}: no study to resume; without --resume it starts")
-    change = first_difference(comparable(load(folder / "space.yaml")), comparable(space))
-    if change:
-        path, before, now = change
-        raise StudyError(
-            f"{folder}: its space has changed: {path} was {before!r:.80} and is {now!r:.80}; "
-            "only search.trials, search.confirm and resources may change, study=NAME starts another"
-        )
 
 
-def comparable(space: Space) -> dict[str, Any]:
-    """What must not change between a study and its resumption, by dotted path: all but its length and its machines.
+@contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one line that says what is safe.
 
-    1. Ending a study earlier or later, or confirming more or less of it, changes none of the trials that it has run.
+    Raises:
+        FlowsearchError: it refused.
     """
-    found = dict(flattened(space.resolved))
-    return {
-        path: value
-        for path, value in found.items()
-        if path != "search.trials" and not path.startswith(("resources", "search.confirm"))
-    }
-
-
-def flattened(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a tree by dotted path; lists are leaves.
-
-    >>> dict(flattened({"a": {"b": 1}, "c": [2]}))
-    {'a.b': 1, 'c': [2]}
-    """
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from flattened(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
-
-
-class Change(NamedTuple):
-    """A path whose value is not what it was."""
-
-    path: str
-    before: Any
-    now: Any
-
-
-def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Change | None:
-    """The first path that two flat trees do not agree on.
-
-    >>> first_difference({"a": 1, "b": 2}, {"a": 1, "b": 3})
-    Change(path='b', before=2, now=3)
-    """
-    for path in dict.fromkeys((*before, *now)):
-        if (path in before) != (path in now) or before.get(path) != now.get(path):
-            return Change(path, before.get(path), now.get(path))
-    return None
+    try:
+        yield
+    except OSError as error:
+        if not refuses(error):
+            raise
+        raise refused(folder, error) from error
 
 
 def load_corpus(space: Space) -> text.Corpus:
@@ -397,20 +460,16 @@ def load_corpus(space: Space) -> text.Corpus:
     return text.load(choice, **dict(zip(CORPUS_KEYS[1:], options, strict=True)))
 
 
-def check_corpus(corpus: text.Corpus | None, events: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Refuse to go on with other data.
-
-    Raises:
-        StudyError: the corpus is not the one that the study began with.
-    """
-    before = next((event.get("corpus_checksum") for event in events if event["event"] == "study"), None)
-    if corpus is not None and before is not None and corpus.checksum != before:
-        raise StudyError(f"{folder}: corpus {corpus.name} has changed since the study began; study=NAME starts another")
-
-
 def facts(space: Space, corpus: text.Corpus | None) -> dict[str, Any]:
     """What the journal says of a study as a whole."""
-    known: dict[str, Any] = {"space_hash": space.hash, **provenance(space)}
+    points, budget = size(space), space.search.budget
+    known: dict[str, Any] = {
+        "space_hash": space.hash,
+        **provenance(space),
+        **goals.facts(space.search),
+        "grid_trials": None if points is None else points * int(space.search.seeds),
+        "budget": budget and budget.model_dump(),
+    }
     if corpus is not None:
         known |= {
             "corpus": corpus.name,
@@ -420,6 +479,11 @@ def facts(space: Space, corpus: text.Corpus | None) -> dict[str, Any]:
             **{name: value for name, value in corpus.facts.items() if name in ("entropy", "information")},
         }
     return known
+
+
+def code() -> dict[str, str | None]:
+    """Which code this is."""
+    return {"version": version("flowsearch"), "commit": commit()}
 
 
 def provenance(space: Space) -> dict[str, Any]:
@@ -473,6 +537,7 @@ def plan(space: Space, corpus: text.Corpus, folder: Path) -> Iterator[str]:
         f"{search.searching} trials: {search.configurations} configurations, {space.search.seeds} seed(s) each; "
         f"sampler {space.search.sampler.name}, {pruner}; {len(space.search.first)} given"
     )
+    yield from goals.planned(space.search)
     if space.search.confirm:
         best, seeds = space.search.confirm.best, space.search.confirm.seeds
         yield f"then {search.total - search.searching} trials to confirm the best {best}, {seeds} fresh seed(s) each"
@@ -484,41 +549,27 @@ def plan(space: Space, corpus: text.Corpus, folder: Path) -> Iterator[str]:
         f"resources: {resources.cpus_per_trial:g} CPU and {resources.gpus_per_trial:g} GPU per trial, "
         + (f"{resources.concurrent} at once" if resources.concurrent else "as many at once as fit")
     )
+    if space.search.budget:
+        limits = space.search.budget.model_dump(exclude_none=True).items()
+        yield "budget: " + ", ".join(f"{hours:g} {name.replace('_', '-')}" for name, hours in limits)
+    yield from told(space, corpus)
     yield "dry run: nothing was started"
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Be the only driver of a study; the lock goes when its process does, however it ends.
-
-    Raises:
-        StudyError: another one has it, named by process and machine.
-    """
-    with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise StudyError(f"{folder}: already running in {holder}; flowsearch status shows it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def concluded(search: AskTell, folder: Path, signals: Signals, console: Console) -> int:
+def concluded(search: AskTell, folder: Path, signals: Signals, meter: Meter, console: Console) -> int:
     """Say how a study ended, and give the exit code."""
     lines = Lines(console)
     count = Counter(trial.state for trial in search.trials)
     done = sum(count[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
     states = ", ".join(f"{count[state]} {state}" for state in ("COMPLETE", "PRUNED", "FAIL") if count[state])
     lines.note(f"{search.space.study}: {done} of {search.total} trials ended" + (f" ({states})" if states else ""))
-    for trial in best(search.trials):
-        lines.note(f"  trial {trial.number}  {trial.label}  {spelled(trial.best)}  epoch {trial.best_epoch}")
+    for line in goals.concluded(search, spelled):
+        lines.note(line)
     for line in confirmed(search):
         lines.note(line)
     lines.note(f"results in {folder}")
+    if meter.refused is not None and done < search.total:
+        lines.note(f"{meter.refused}; a larger search.budget and --resume go on")
     if signals.received is not None:
         lines.note(f"stopped by {signal.Signals(signals.received).name}; --resume goes on")
         return 128 + signals.received
@@ -538,12 +589,6 @@ def confirmed(search: AskTell) -> Iterator[str]:
     means = [(fmean(trial.value or 0.0 for trial in trials), trials) for trials in found.values()]
     for mean, trials in sorted(means, key=lambda pair: -pair[0]):
         yield f"  confirmed  {trials[0].label}  {spelled({'elbo': mean})} over {len(trials)} fresh seeds"
-
-
-def best(trials: Sequence[Trial]) -> list[Trial]:
-    """The completed trials with the highest ELBO, best first."""
-    completed = [trial for trial in trials if trial.state == "COMPLETE"]
-    return sorted(completed, key=lambda trial: -(trial.value or 0.0))[:SHOWN]
 
 
 def _last_line(error: BaseException) -> str:

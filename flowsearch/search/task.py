@@ -33,7 +33,7 @@ class Task:
 
 
 class Crash(Exception):
-    """A trial raised what it should not have.
+    """A trial raised what it should not have, and will again.
 
     Args:
         reason: one line.
@@ -43,6 +43,24 @@ class Crash(Exception):
     def __init__(self, reason: str, trace: str) -> None:
         super().__init__(reason, trace)
         self.reason, self.trace = reason, trace
+
+
+class OutOfMemory(Crash):
+    """A trial needed more memory than there is."""
+
+
+class DiskRefused(Crash):
+    """A trial could not write what it must keep, through no fault of its own.
+
+    Args:
+        reason, trace: as of every crash.
+        number: what the system calls it, an `errno`.
+    """
+
+    def __init__(self, reason: str, trace: str, number: int) -> None:
+        super().__init__(reason, trace)
+        self.args = (reason, trace, number)
+        self.number = number
 
 
 def as_rows(readings: Sequence[Reading]) -> list[Row]:

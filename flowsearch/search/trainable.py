@@ -8,6 +8,7 @@ torch), and the next trial builds everything anew, so it cannot tell a used acto
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ from ray.tune import Trainable
 
 from flowsearch.errors import Diverged
 from flowsearch.results import Reading
-from flowsearch.search.task import READINGS, Crash, Task, as_rows
+from flowsearch.results.mirror import place
+from flowsearch.search.disk import refuses
+from flowsearch.search.task import READINGS, Crash, DiskRefused, OutOfMemory, Task, as_rows
+from flowsearch.search.trialcopy import TrialCopy
 
 Readings = Callable[..., Iterator[list[Reading]]]
 
@@ -26,12 +30,23 @@ Readings = Callable[..., Iterator[list[Reading]]]
 class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
     """Trains one trial after another.
 
-    1. A trial that diverges or runs out of memory ends as FAIL; the actor goes on with the next.
+    1. A trial that diverges ends as FAIL; the actor goes on with the next.
     2. Any other exception ends the actor too, because it may have left the process or its device in any state.
+    3. Running out of memory and a disk that refuses have exceptions of their own: the driver does not blame the trial.
     """
 
-    def setup(self, config: dict[str, Any], *, readings: str = READINGS, threads: int = 1, corpus: Any = None) -> None:
-        """What is the same for all trials: where they come from, the threads they may use, the corpus."""
+    def setup(
+        self,
+        config: dict[str, Any],
+        *,
+        readings: str = READINGS,
+        threads: int = 1,
+        corpus: Any = None,
+        mirror: tuple[str, str] | None = None,
+    ) -> None:
+        """What is the same for all trials: where they come from, threads, corpus, the place of their copies."""
+        self._place = mirror
+        self._copy: TrialCopy | None = None
         self._source, self._threads, self._table = readings, threads, corpus
         self._readings: Readings | None = None
         self._corpus: Any = None
@@ -39,10 +54,19 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take a new task and let go of everything that the last one held."""
+        """Take a new task and let go of everything that the last one held.
+
+        1. Its name goes to the actor's log, where Ray's dashboard shows what the actor is and was doing.
+        """
         self.cleanup()
         self._task: Task = new_config["task"]
+        sys.stdout.write(f"{self._task.name}\n")
+        sys.stdout.flush()
         return True
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls an actor, for as long as it lives: the trial that it began with."""
+        return f"{self._task.name}..."
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; the result is its readings, or how the trial ended."""
@@ -53,12 +77,11 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
             return ended("COMPLETE")
         except Diverged as error:
             return ended("FAIL", str(error))
-        except MemoryError:
-            return ended("FAIL", "out of memory", traceback.format_exc())
         except Exception as error:
-            summary = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-            raise Crash(summary, traceback.format_exc()) from None
+            raise crash(error, traceback.format_exc()) from None
         seconds = time.perf_counter() - began
+        if self._copy is not None:
+            self._copy.push()
         return {"epoch": readings[0].epoch, "readings": as_rows(readings), "seconds": seconds}
 
     def cleanup(self) -> None:
@@ -66,7 +89,9 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
         close = getattr(self._epochs, "close", None)
         if close is not None:
             close()
-        self._epochs = None
+            if self._copy is not None:
+                self._copy.push(at_once=True)
+        self._epochs = self._copy = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing for Ray to keep: a trial's checkpoint lies in its own folder."""
@@ -80,6 +105,10 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
             self._prepare()
             directory = Path(self._task.directory)
             directory.mkdir(parents=True, exist_ok=True)
+            if self._place is not None:
+                uri, folder = self._place
+                self._copy = TrialCopy(directory, place(uri) / folder / self._task.trial)
+                self._copy.pull()
             assert self._readings is not None
             self._epochs = iter(self._readings(self._task.config, directory=directory, corpus=self._corpus))
         return self._epochs
@@ -97,6 +126,26 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
 
             self._corpus = from_arrow(self._table)
         self._readings = getattr(importlib.import_module(module), name)
+
+
+def crash(error: Exception, trace: str) -> Crash:
+    """What the driver is told of an exception."""
+    summary = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+    if refuses(error):
+        assert isinstance(error, OSError)
+        return DiskRefused(summary, trace, int(error.errno or 0))
+    return (OutOfMemory if is_out_of_memory(error) else Crash)(summary, trace)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, a GPU or torch's allocator on a CPU had no more memory to give.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:124] ..."))
+    (True, True)
+    """
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc_cpu.cpp" in str(error)
 
 
 def ended(state: str, reason: str | None = None, trace: str | None = None) -> dict[str, Any]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ray.tune import Callback, Stopper
 
 
-class Received(Protocol):
-    """Something that knows whether a signal has come."""
-
-    received: int | None
-
-
 class Stop(Stopper):  # type: ignore[misc]  # Ray's class has no types
-    """Stops the search once a signal has come; trials that were running stay unfinished."""
+    """Stops the search, whatever still runs.
 
-    def __init__(self, signals: Received) -> None:
-        self._signals = signals
+    Args:
+        over: says when; trials that are running then stay unfinished.
+    """
+
+    def __init__(self, over: Callable[[], bool]) -> None:
+        self._over = over
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Not for Ray's snapshots."""
@@ -30,7 +28,7 @@ class Stop(Stopper):  # type: ignore[misc]  # Ray's class has no types
 
     def stop_all(self) -> bool:
         """Whether to stop now."""
-        return self._signals.received is not None
+        return self._over()
 
 
 class Heartbeat(Callback):  # type: ignore[misc]  # Ray's class has no types

@@ -73,6 +73,17 @@ class Batch:
         moved = {name: getattr(self, name).to(device) for name in ("tokens", "lengths", "documents", "inputs")}
         return replace(self, **moved)
 
+    def parts(self, count: int) -> list[Batch]:
+        """The same documents, in order, in `count` batches; in as many as there are documents if that is fewer.
+
+        >>> split = Split(np.array([1, 2, 1, 2, 1, 2], np.int32), np.array([0, 2, 4, 6]))
+        >>> [part.documents.tolist() for part in Batch.gather(split, np.array([2, 0, 1])).parts(2)]
+        [[2, 0], [1]]
+        """
+        names = ("tokens", "lengths", "documents", "inputs")
+        cut = [torch.tensor_split(getattr(self, name), min(count, len(self))) for name in names]
+        return [replace(self, **dict(zip(names, part, strict=True))) for part in zip(*cut, strict=True)]
+
 
 class Batches(ABC):
     """A split cut into batches of at most `batch_size` documents.

@@ -1,13 +1,14 @@
 """Two files per trial: `last.pt` continues training, `best.safetensors` (with `config.json`) is the model to keep.
 
-Both are written under another name, synced and renamed, so a reader finds a whole file or none.
+Both are written under another name, synced and renamed, so a reader finds a whole file or none. `last.pt` goes when its
+trial has ended, for nothing will ask for it again.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,20 @@ import torch
 from torch import Tensor
 
 from flowsearch.errors import Damaged
+from flowsearch.results.store import write_atomically, write_together
 
 LAST, BEST, CONFIG = "last.pt", "best.safetensors", "config.json"
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary file, then put it in place: after a crash there is the old file or the new one."""
-    partial = path.with_name(f"_{path.name}")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def save_last(directory: Path, state: Mapping[str, Any]) -> None:
-    """Everything that training needs to go on."""
-    write_whole(directory / LAST, lambda path: torch.save(dict(state), path))
+    """Everything that training needs to go on.
+
+    Raises:
+        OSError: the disk refused; the earlier checkpoint is untouched.
+    """
+    buffer = io.BytesIO()  # torch itself would not say why a write failed
+    torch.save(dict(state), buffer)
+    write_atomically(directory / LAST, buffer.getvalue())
 
 
 def load_last(directory: Path, device: torch.device) -> dict[str, Any] | None:
@@ -50,11 +49,15 @@ def load_last(directory: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def save_best(directory: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """The best model so far, and what built it."""
+    """The best model so far, and what built it.
+
+    Raises:
+        OSError: the disk refused; the earlier model is untouched.
+    """
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
-    write_whole(directory / BEST, lambda path: safetensors.torch.save_file(tensors, path))
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    write_whole(directory / CONFIG, lambda path: path.write_text(text))
+    files = {directory / BEST: safetensors.torch.save(tensors), directory / CONFIG: text.encode()}
+    write_together(files, lambda: None)
 
 
 def load_best(directory: Path, device: torch.device) -> dict[str, Tensor]:

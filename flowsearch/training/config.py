@@ -1,137 +1,37 @@
 """What a trial is made from: five sections whose annotations are the schema of the space file.
 
-A **component** is the name of something its room exports, or `{Name: {knob: value}}`. Its knobs are the keyword-only
-parameters of its constructor, checked by their own annotations (what stands before the `*` the program gives). So
-`parse(tree)` finds unknown keys, unknown names, wrong types and missing knobs before anything runs, and a room's new
-class is known here from the moment that the room exports it.
+Each part is a component that its room exports (see `flowsearch.training.component`), or a plain value. So `parse(tree)`
+finds unknown keys, unknown names, wrong types and missing knobs before anything runs, and a room's new class is known
+here from the moment that the room exports it.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    create_model,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from flowsearch import models, objectives, text
-from flowsearch.errors import SpaceError, nearest
+from flowsearch.errors import SpaceError
 from flowsearch.text.batches import BucketAndPad, EqualLength
 from flowsearch.training import decay, optimizers
 from flowsearch.training.compatible import clashes
+from flowsearch.training.component import Catalogue, Component, In, Section, explain, fault
 
-STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-Catalogue = Mapping[str, Callable[..., Any]]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 CORPORA: Catalogue = {name: getattr(text, name) for name in text.CORPORA}
 BATCHINGS: Catalogue = {kind.__name__: kind for kind in (BucketAndPad, EqualLength)}
-
-
-class Component(BaseModel):
-    """Something that a room exports, by name, with all its knobs."""
-
-    model_config = ConfigDict(frozen=True)
-    name: str
-    knobs: dict[str, Any]
-
-    def build(self, catalogue: Catalogue, *given: Any) -> Any:
-        """Call what this names with what the program gives, and its knobs."""
-        return catalogue[self.name](*given, **self.knobs)
-
-
-@cache
-def knobs_of(builder: Callable[..., Any]) -> type[BaseModel]:
-    """The schema of a builder: its keyword-only parameters, with their annotations and defaults.
-
-    >>> sorted(knobs_of(optimizers.SGD).model_fields)
-    ['lr', 'momentum']
-    """
-    target = getattr(builder, "func", builder)
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    hints |= getattr(builder, "hints", {})
-    fields: dict[str, Any] = {
-        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(builder).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    return create_model("knobs", __config__=STRICT, **fields)
-
-
-@dataclass(frozen=True, eq=False)
-class In:
-    """Annotates a key whose value is one of `catalogue`, by name or as `{Name: {knob: value}}`."""
-
-    catalogue: Catalogue
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.parse, handler(source))
-
-    def parse(self, value: Any) -> Component:
-        """The component that a value names, its knobs checked and their defaults filled in."""
-        if isinstance(value, Component):
-            return value
-        name, knobs = named(value, self.catalogue)
-        schema = knobs_of(self.catalogue[name])
-        try:
-            return Component(name=name, knobs=dict(schema.model_validate(knobs)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            found = {} if first["type"] == "missing" else {"value": first["input"]}
-            raise fault(explain(first, schema), path=first["loc"], **found) from error
-
-
-def fault(problem: str, **context: Any) -> PydanticCustomError:
-    """A validation error with our own words; `path` (below the key) and `value` say where if not at the key itself."""
-    return PydanticCustomError("component", "{problem}", {"problem": problem, **context})
-
-
-def named(value: Any, catalogue: Catalogue) -> tuple[str, Mapping[str, Any]]:
-    """Split `Name` or `{Name: {knob: value}}`; the name must be in the catalogue."""
-    knobs: Any = {}
-    if isinstance(value, str):
-        name = value
-    elif isinstance(value, Mapping) and len(value) == 1:
-        name, knobs = next(iter(value.items()))
-        knobs = {} if knobs is None else knobs
-    else:
-        raise fault(f"expected a name or {{Name: {{knob: value}}}}{nearest('', catalogue)}")
-    if name not in catalogue:
-        raise fault(f"unknown name{nearest(str(name), catalogue)}", value=name)
-    if not isinstance(knobs, Mapping):
-        raise fault(f"expected {{{name}: {{knob: value}}}}", value=knobs)
-    return name, knobs
-
-
-def explain(error: Any, schema: type[BaseModel]) -> str:
-    """What is wrong, and for an unknown key the nearest known one."""
-    if error["type"] == "extra_forbidden":
-        return f"unknown key{nearest(str(error['loc'][-1]), schema.model_fields)}"
-    if error["type"] == "missing":
-        return "missing; it has no default"
-    message: str = error["msg"]
-    return message[:1].lower() + message[1:]
-
-
-class Section(BaseModel):
-    """A part of the configuration: closed, strict, immutable."""
-
-    model_config = STRICT
 
 
 def corpus_choice(value: Any) -> Any:
@@ -181,6 +81,7 @@ class Training(Section):
     optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
     critic_optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
     decay: Annotated[Component, In(decay.DECAYS)]
+    accumulate: PositiveInt = 1
     clip: Literal["joint", "per_module"]
     clip_norm: PositiveFloat
     precision: Literal["fp32", "bf16"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowsearch.errors import Diverged
 from flowsearch.models import VAE
-from flowsearch.objectives import Objective, Phase
+from flowsearch.objectives import Objective, Phase, Terms
 from flowsearch.text.batches import Batch
 from flowsearch.training.clip import Clip
 
@@ -73,6 +74,7 @@ def train(
     optimizers: Optimizers,
     clip: Clip,
     tally: Tally,
+    accumulate: int = 1,
 ) -> Iterator[Tally]:
     """Train on each batch once, in the objective's phases; yields after every batch.
 
@@ -84,13 +86,14 @@ def train(
         optimizers: one per part of the VAE, by its name.
         clip: applied before every step.
         tally: sums up the epoch.
+        accumulate: parts that a batch is cut into, one at a time in memory.
 
     Raises:
         Diverged: a loss or a gradient is not finite.
     """
     for batch in batches:
         for phase in objective.phases(tally.step):
-            parts = descend(vae, phase, chain([batch], more), optimizers, clip, tally)
+            parts = descend(vae, phase, chain([batch], more), optimizers, clip, tally, accumulate)
         tally.add(batch, parts)
         if tally.step % LOOK_EVERY == 0:
             tally.look()
@@ -99,7 +102,13 @@ def train(
 
 
 def descend(
-    vae: VAE, phase: Phase, batches: Iterator[Batch], optimizers: Optimizers, clip: Clip, tally: Tally
+    vae: VAE,
+    phase: Phase,
+    batches: Iterator[Batch],
+    optimizers: Optimizers,
+    clip: Clip,
+    tally: Tally,
+    accumulate: int = 1,
 ) -> Mapping[str, Tensor]:
     """Repeat a phase until its stop says enough; the parts of its last loss."""
     history: list[tuple[Tensor, int]] = []
@@ -107,19 +116,41 @@ def descend(
     with gradients(vae, clip.learns(phase.moves, optimizers)):
         for batch in batches:
             vae.zero_grad(set_to_none=True)
-            terms = phase.loss(vae, batch, tally.step)
-            terms.loss.backward()
+            terms = backward(vae, phase, batch, tally.step, accumulate)
             norm = clip(parts[name] for name in optimizers)
             for name in phase.moves:
                 if name in optimizers:
                     optimizers[name].step()
-            tally.watch({**terms.parts, "loss": terms.loss.detach(), "gradient": norm})
+            tally.watch({**terms.parts, "loss": terms.loss, "gradient": norm})
             tally.steps += 1
             tally.worked += targets(batch)
-            history.append((terms.loss.detach() * len(batch), targets(batch)))
+            history.append((terms.loss * len(batch), targets(batch)))
             if phase.until(history):
                 break
-    return {**terms.parts, "loss": terms.loss.detach()}
+    return {**terms.parts, "loss": terms.loss}
+
+
+def backward(vae: VAE, phase: Phase, batch: Batch, step: int, accumulate: int = 1) -> Terms:
+    """Add a batch's gradient to its parameters', part by part, and give the loss of the whole batch, detached.
+
+    1. A loss that is a mean over documents has the same gradient in parts. One that couples the documents of a batch
+       (free bits of the batch's mean KL, a critic) couples those of a part.
+
+    Args:
+        vae: whose gradients have been cleared.
+        phase: whose loss it is.
+        batch: of B documents.
+        step: of training.
+        accumulate: parts; each holds its graph in memory alone.
+    """
+    whole: dict[str, Any] = {}
+    for part in batch.parts(accumulate):
+        share = len(part) / len(batch)
+        terms = phase.loss(vae, part, step)
+        (terms.loss * share).backward()
+        for name, value in {**terms.parts, "loss": terms.loss.detach()}.items():
+            whole[name] = whole.get(name, 0) + value * share
+    return Terms(whole.pop("loss"), whole)
 
 
 @contextmanager

@@ -188,7 +188,8 @@ class Trial:
         self.vae.train()
         epoch_batches, more = map(self.ready, batches.epoch(order)), map(self.ready, batches.random(random))
         clip = CLIPS[self.settings.training.clip](self.settings.training.clip_norm)
-        for now in train(self.vae, self.objective, epoch_batches, more, self.optimizers, clip, tally):
+        accumulate = self.settings.training.accumulate
+        for now in train(self.vae, self.objective, epoch_batches, more, self.optimizers, clip, tally, accumulate):
             if now.step - self.step in looks:
                 self.objective.observe(self.information())
         first, self.step = self.step, tally.step

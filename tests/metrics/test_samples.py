@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowsearch.metrics.samples import SCORED, STEPS, bleu, distinct, self_bleu, write, z_effect
 from flowsearch.models import DECODERS, POSTERIORS, VAE, Gaussian, LSTMEncoder, NoEncoder, StandardNormal
 from flowsearch.text import Batch, Corpus
-from flowsearch.training import config
+from flowsearch.training.component import knobs_of
 
 SIZES = {"embedding_size": 6, "hidden_size": 8, "layers": 1, "heads": 2, "head_size": 4, "code_size": 4}
 CAT, DOG, A, THE, ON, MAT = range(4, 10)
@@ -22,7 +22,7 @@ CAT, DOG, A, THE, ON, MAT = range(4, 10)
 def model(corpus: Corpus, decoder: Any = "LSTMDecoder", posterior: Any = Gaussian, latent_size: int = 2) -> VAE:
     torch.manual_seed(0)
     words = len(corpus.vocabulary)
-    wanted = {name: SIZES[name] for name in config.knobs_of(DECODERS[decoder]).model_fields if name in SIZES}
+    wanted = {name: SIZES[name] for name in knobs_of(DECODERS[decoder]).model_fields if name in SIZES}
     encoder = LSTMEncoder(words, embedding_size=6, hidden_size=8) if latent_size else NoEncoder(words)
     vae = VAE(
         encoder,

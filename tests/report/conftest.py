@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowsearch.results import Metrics, Study, Trial
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def study_of(

@@ -11,79 +11,13 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
+from hostile import HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsearch.report import FORMATS
 from flowsearch.report.escapes import latex, markdown, plain
 from flowsearch.report.tables import Cell, Column, Table, decimals, number, text
-
-HOSTILE = [
-    *[
-        "[red]a[/red]",
-        "[/]",
-        "[bold",
-        "[link=http://e.x]a[/link]",
-        ":smile:",
-        "\x1b[31mred\x1b[0m",
-        "\x1b]8;;http://e.x\x07a",
-    ],
-    *["\x9b31m", "a\rb", "a\nb", "a\r\nb", "a\tb", "\x00", "\x07", "\x08\x08\x08", "\x7f", "\u2028", "\u2029", "\x85"],
-    *[
-        "\u202eevil",
-        "\u2066a\u2069",
-        "\u200b",
-        "\ufeff",
-        "\ud800",
-        "\ue000",
-        "a|b",
-        "a\\|b",
-        "\\",
-        "\\\\",
-        "`a`",
-        "``a`b``",
-    ],
-    *["*a*", "**a**", "_a_", "__a__", "~~a~~", "# a", "- a", "1. a", "> a", "![a](http://e.x/p)", "[a](javascript:x)"],
-    *[
-        "<script>alert(1)</script>",
-        "<img src=x onerror=x>",
-        "&lt;b&gt;",
-        "http://e.x",
-        "www.e.x",
-        "a@e.x",
-        "$x^2$",
-        "$$",
-    ],
-    *[
-        "\\input{/etc/passwd}",
-        "\\write18{ls}",
-        "}\\end{table}",
-        "{",
-        "}",
-        "%",
-        "a & b",
-        "#1",
-        "a_b^c~d",
-        "\\\\[9cm]",
-        "[a]",
-        "*",
-    ],
-    *[
-        "=1+1",
-        "+1",
-        "-1+2",
-        "@SUM(A1)",
-        "\t=1",
-        " =1",
-        "=cmd|' /C calc'!A0",
-        "\uff1d1",
-        '"',
-        '","',
-        "'=1",
-        "β ± –",
-        "日本 é",
-    ],
-]
 
 
 def table_of(label: str, name: str = "demo") -> Table:

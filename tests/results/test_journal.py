@@ -137,6 +137,17 @@ def test_a_failed_append_does_not_spoil_the_next(tmp_path: Path, monkeypatch: py
     assert replay.damaged == []
 
 
+def test_a_line_that_another_handle_left_unfinished_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with Journal(path) as journal:
+        journal.append({"event": "a", "time": 0.0})
+        with path.open("ab") as other:
+            other.write(b'{"event":"compac')
+        journal.append({"event": "b", "time": 0.0})
+    replay = read(path)
+    assert ([event["event"] for event in replay.events], replay.damaged) == (["a", "b"], [])
+
+
 def test_append_reaches_the_disk_before_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     with Journal(tmp_path / "j") as journal:

@@ -63,6 +63,16 @@ def collapses(epoch: int) -> Readings:
 BAD = {1: diverges, 2: crashes, 3: runs_out, 4: is_nan, 5: collapses}
 """What trials with a small latent size do at their second epoch."""
 
+
+def runs_out_of_gpu(epoch: int) -> Readings:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+BULKY = {7: runs_out, 8: runs_out_of_gpu}
+"""Latent sizes whose whole batch does not fit into memory."""
+
 DEADLY = 6
 """The latent size whose worker dies at the second epoch, unless the trial has been there before."""
 
@@ -75,4 +85,15 @@ def bad(config: Mapping[str, Any], *, directory: Path, corpus: Any = None) -> It
         if epoch == 2 and size == DEADLY and not (directory / "died").exists():
             (directory / "died").touch()
             os._exit(1)
+        if epoch == 2 and config["training"]["accumulate"] == 1 and size in BULKY:
+            BULKY[size](epoch)
         yield BAD[size](epoch) if epoch >= 2 and size in BAD else readings
+
+
+def no_room(config: Mapping[str, Any], *, directory: Path, corpus: Any = None) -> Iterator[Readings]:
+    """`curve`, but the first time ever the disk is full at the second epoch."""
+    for readings in curve(config, directory=directory):
+        if readings[0].epoch == 2 and not (directory.parent / "full").exists():
+            (directory.parent / "full").touch()
+            raise OSError(28, "No space left on device")
+        yield readings

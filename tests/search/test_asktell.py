@@ -14,8 +14,8 @@ from toy_spaces import MakeSpace
 
 from flowsearch.errors import FlowsearchError
 from flowsearch.results import Journal, fold, read
-from flowsearch.search.asktell import AskTell
-from flowsearch.search.recorder import ATTEMPTS, Recorder, Watcher
+from flowsearch.search.asktell import AskTell, Verdict
+from flowsearch.search.recorder import Recorder, Watcher
 from flowsearch.search.resume import replay, unfinished
 from flowsearch.search.space import grid, rebuild
 
@@ -191,28 +191,78 @@ def test_collapse_is_flagged_once_and_only_after_warm_up(make_space: MakeSpace, 
 
 
 def test_a_worker_that_dies_again_and_again_fails_its_trial(make_space: MakeSpace, tmp_path: Path) -> None:
-    search = AskTell(make_space(search={"trials": 1}), 0)
+    search = AskTell(make_space(search={"trials": 1}, resources={"max_failures": 2}), 0)
     (tmp_path / "a").mkdir()
     with Journal(tmp_path / "a" / "journal.jsonl") as journal:
         recorder = Recorder(search, journal, tmp_path / "a", Watcher())
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, 12):
             task = recorder.next()
             assert task is not None
             assert (task.trial, search.trials[0].attempt) == (0, attempt)
+            recorder.lost(0, "its node was lost", counts=False)
+        for _ in range(3):
+            assert recorder.next() is not None
             recorder.lost(0, "its worker died")
         assert recorder.next() is None
-    assert (search.trials[0].state, search.trials[0].reason) == ("FAIL", "its worker died")
+    assert (search.trials[0].state, search.trials[0].reason) == ("FAIL", "its worker died (3 times)")
+    causes = [event["cause"] for event in read(tmp_path / "a" / "journal.jsonl").events if event["event"] == "lost"]
+    assert causes == ["node"] * 11 + ["worker"] * 2
 
 
-def test_a_full_disk_stops_the_search_with_advice(make_space: MakeSpace, tmp_path: Path) -> None:
-    class Full:
+def test_a_trial_without_memory_gets_one_more_attempt_in_halves(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space("training.accumulate=3", search={"trials": 1})
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "journal.jsonl"
+    with Journal(path) as journal:
+        recorder = Recorder(AskTell(space, 0), journal, tmp_path / "a", Watcher())
+        first = recorder.next()
+        recorder.out_of_memory(0, "trace")
+        second = recorder.next()
+    assert first is not None
+    assert second is not None
+    assert [task.config["training"]["accumulate"] for task in (first, second)] == [3, 6]
+    assert {**first.config, "training": None} == {**second.config, "training": None}
+    assert [event["halved"] for event in read(path).events if event["event"] == "start"] == [False, True]
+    search, _ = replay(space, read(path).events)  # the driver died; what it knew, the journal knows
+    with Journal(path) as journal:
+        recorder = Recorder(search, journal, tmp_path / "a", Watcher(), unfinished(search))
+        again = recorder.next()
+        assert again is not None
+        assert again.config == second.config
+        recorder.out_of_memory(0, "trace")
+        assert recorder.next() is None
+    assert search.trials[0].reason == "out of memory, with half the batch at a time as well"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(28, "disk full, 0 rows safe; make room"), (5, r"disk failed \(no\), 0 rows safe; mend it")]
+)
+def test_a_disk_that_refuses_stops_the_search_with_advice(
+    make_space: MakeSpace, tmp_path: Path, number: int, said: str
+) -> None:
+    class Refusing:
         def append(self, event: Any) -> None:
-            raise OSError(28, "No space left on device")
+            raise OSError(number, "no")
 
-    recorder = Recorder(AskTell(make_space(), 0), Full(), tmp_path, Watcher())  # type: ignore[arg-type]
-    with pytest.raises(FlowsearchError, match=r"journal.jsonl: No space left on device; .*--resume"):
+    recorder = Recorder(AskTell(make_space(), 0), Refusing(), tmp_path, Watcher())  # type: ignore[arg-type]
+    with pytest.raises(FlowsearchError, match=rf"{said} and --resume"):
         recorder.next()
     assert recorder.error is not None
+
+
+def test_a_checkpoint_goes_when_its_trial_has_ended(make_space: MakeSpace, tmp_path: Path) -> None:
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    kept, gone = (tmp_path / "trials" / "0" / name for name in ("best.safetensors", "last.pt"))
+    for path in (kept, gone):
+        path.touch()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        recorder = Recorder(AskTell(make_space(search={"trials": 1}), 0), journal, tmp_path, Watcher())
+        recorder.next()
+        recorder.lost(0, "its worker died")
+        assert gone.exists()
+        recorder.next()
+        recorder.finish(0, Verdict("FAIL", "kl is not finite at step 12"))
+    assert (kept.exists(), gone.exists()) == (True, False)
 
 
 def test_values_that_do_not_combine_fail_alone(make_space: MakeSpace, tmp_path: Path) -> None:

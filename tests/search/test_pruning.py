@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import warnings
+from typing import get_args
 
 import optuna
 import pytest
 
-from flowsearch.search.pruning import ASHA, PRUNERS, Curve, Hyperband, Median, Nothing, is_collapsed, step_of, stops
+from flowsearch.search.pruning import ASHA, PRUNERS, Curve, Hyperband, Median, Nothing, is_collapsed, stops
+from flowsearch.search.resources import RESOURCES, Name, step_of
 from flowsearch.search.samplers import SAMPLERS
-from flowsearch.training.config import knobs_of
+from flowsearch.training.component import knobs_of
 
 
 def rising(best: float, epochs: int = 9) -> list[float]:
     return [best - 10 / epoch for epoch in range(1, epochs + 1)]
+
+
+AFTER, NAMES = "epochs_after_warmup", get_args(Name)
 
 
 def annealed(best: float, warmup: int, epochs: int = 9) -> Curve:
@@ -34,18 +39,20 @@ def test_rungs_are_at_powers_of_the_factor() -> None:
 
 def test_a_warm_up_changes_nothing_but_the_epoch() -> None:
     bests = [-30.0, -35.0, -28.0, -40.0, -29.0, -27.0, -33.0]
-    plain = stops(ASHA(), [Curve(rising(best)) for best in bests])
+    plain = stops(ASHA(resource=AFTER), [Curve(rising(best)) for best in bests])
     warmups = [0, 5, 3, 0, 4, 9, 1]
-    shifted = stops(ASHA(), [annealed(best, warmup) for best, warmup in zip(bests, warmups, strict=True)])
+    shifted = stops(ASHA(resource=AFTER), [annealed(best, warmup) for best, warmup in zip(bests, warmups, strict=True)])
     assert shifted == [None if epoch is None else epoch + w for epoch, w in zip(plain, warmups, strict=True)]
     assert {None} < set(plain)
 
 
-def test_without_the_shift_annealed_trials_would_be_stopped_first() -> None:
-    """What the rule is for: the better, annealed trial loses at the first rung if rungs count from epoch 1."""
+def test_inside_its_warm_up_an_annealed_trial_would_be_stopped_first() -> None:
+    """The better, annealed trial loses at the first rung if it is judged inside its warm-up, and otherwise not."""
     good = annealed(-20.0, warmup=4)
-    assert stops(ASHA(), [Curve(rising(-30.0)), good]) == [None, None]
-    assert stops(ASHA(), [Curve(rising(-30.0)), Curve(good.elbo)]) == [None, 1]
+    for resource in NAMES:
+        rule = ASHA(resource=resource)
+        assert stops(rule, [Curve(rising(-30.0)), good]) == [None, None]
+        assert stops(rule, [Curve(rising(-30.0)), Curve(good.elbo)]) == [None, 1]
 
 
 def test_the_last_epoch_is_never_stopped() -> None:
@@ -73,6 +80,62 @@ def test_no_pruner_stops_nothing() -> None:
 
 def test_step_is_epoch_minus_warm_up() -> None:
     assert [step_of(epoch, 3) for epoch in range(1, 7)] == [None, None, None, 1, 2, 3]
+
+
+def test_every_resource_has_a_name_that_a_space_may_give() -> None:
+    assert tuple(RESOURCES) == NAMES
+
+
+@pytest.mark.parametrize("resource", NAMES)
+@pytest.mark.parametrize("factor", [2, 3])
+def test_the_only_winner_is_never_lost_to_a_warm_up(resource: str, factor: int) -> None:
+    """A trial that is ahead of every other after as much of the resource stays, whatever its warm-up and cost."""
+    plain = [Curve(rising(-30.0 - number)) for number in range(6)]
+    for warmup in range(6):
+        winner = Curve([-200.0] * warmup + [-12.0 + epoch / 10 for epoch in range(9)], warmup)
+        for place in range(7):
+            curves = [*plain[:place], winner, *plain[place:]]
+            assert stops(ASHA(reduction_factor=factor, resource=resource), curves)[place] is None
+
+
+def test_as_many_epochs_in_all_gives_no_start_to_a_warm_up() -> None:
+    """The same training, once with a warm-up that changes nothing: only counted after it does the warm-up pay."""
+    plain, with_start = Curve(rising(-30.0)), Curve(rising(-30.5), 3)
+    assert stops(ASHA(reduction_factor=2, resource=AFTER), [with_start, plain]) == [None, 1]
+    assert stops(ASHA(reduction_factor=2, resource=AFTER), [plain, with_start]) == [None, None]
+    assert stops(ASHA(reduction_factor=2), [with_start, plain]) == [None, None]
+    assert stops(ASHA(reduction_factor=2), [plain, with_start]) == [None, 4]
+
+
+def test_as_many_seconds_is_fair_to_what_costs_less() -> None:
+    """A lagging trial gains more per epoch and less per second than a plain one."""
+    lagging = Curve([-40 + 4.0 * epoch for epoch in range(9)], seconds=[60.0] * 9)
+    plain = Curve([-40 + 1.0 * epoch for epoch in range(27)], seconds=[10.0] * 27)
+    assert stops(ASHA(reduction_factor=2), [lagging, plain])[1] is not None
+    assert stops(ASHA(reduction_factor=2, resource="seconds"), [lagging, plain])[1] is None
+    assert stops(ASHA(reduction_factor=2, resource="seconds"), [plain, lagging])[1] is not None
+
+
+@pytest.mark.parametrize("resource", NAMES)
+def test_nobody_is_judged_before_the_longest_warm_up_if_so_asked(resource: str) -> None:
+    rule = ASHA(4, reduction_factor=2, resource=resource, after_longest_warmup=True)
+    curves = [annealed(-20.0, 4, epochs=20), *(Curve(rising(-30.0 - n, 20)) for n in range(8))]
+    found = stops(rule, curves, workers=3)
+    assert any(found)
+    assert all(epoch is None or epoch > 4 for epoch in found)
+
+
+def test_rungs_by_epochs_after_the_longest_warm_up_judge_everyone_at_the_same_epochs() -> None:
+    rule = ASHA(4, reduction_factor=2, resource="epochs", after_longest_warmup=True)
+    curves = [Curve([-10.0] * 30), *(annealed(-20.0 - n, n % 5, epochs=30) for n in range(8))]
+    assert {epoch for epoch in stops(rule, curves) if epoch} <= {5, 10, 20}
+
+
+def test_workers_take_the_next_trial_when_they_are_free() -> None:
+    """Of two workers, one is busy for long: everyone else arrives at the other, in order."""
+    curves = [Curve([-1.0] * 9, seconds=[1000.0] * 9), *(Curve([-2.0 - n] * 9) for n in range(4))]
+    assert stops(ASHA(), curves, workers=2) == [None, None, 1, 1, 1]
+    assert stops(ASHA(), curves, workers=1) == [None, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +17,7 @@ from rich.console import Console
 from toy_spaces import TINY, MakeSpace
 
 from flowsearch.errors import FlowsearchError, SpaceError, StudyError
-from flowsearch.results import fold, read
+from flowsearch.results import Journal, fold, read
 from flowsearch.results import load as load_tables
 from flowsearch.search import study
 from flowsearch.search.cluster import MODULES, away, fitting
@@ -42,9 +39,9 @@ def run_fake(space: Space, folder: Path, readings: str = "curve", **options: Any
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_every_way_to_end(make_space: MakeSpace, tmp_path: Path) -> None:
-    """A trial that diverges, crashes, runs out of memory, loses its worker or collapses, and one that does nothing
-    wrong."""
-    sizes = [16, 1, 2, 3, 4, 6, 5, 17]
+    """A trial that diverges, crashes, runs out of memory (for good, or until its batch is halved, in Python or in
+    torch), loses its worker or collapses, and one that does nothing wrong."""
+    sizes = [16, 1, 2, 3, 4, 6, 5, 17, 7, 8]
     first = [{"model.latent_size": size} for size in sizes]
     model = {**TINY["model"], "latent_size": {"int": [1, 32]}}
     space = make_space("training.epochs=3", model=model, objective={}, search={"trials": len(sizes), "first": first})
@@ -56,19 +53,25 @@ def test_every_way_to_end(make_space: MakeSpace, tmp_path: Path) -> None:
         16: ("COMPLETE", None),
         1: ("FAIL", "kl is not finite at step 12"),
         2: ("FAIL", "ValueError: [bold]no[/] such thing"),
-        3: ("FAIL", "out of memory"),
+        3: ("FAIL", "out of memory, with half the batch at a time as well"),
+        7: ("COMPLETE", None),
+        8: ("COMPLETE", None),
         4: ("FAIL", "elbo is not finite at epoch 2"),
         6: ("COMPLETE", None),
         5: ("COMPLETE", None),
         17: ("COMPLETE", None),
     }
-    assert [event["trial"] for event in events(tmp_path / "toy", "start")].count(sizes.index(6)) == 2
+    attempts = Counter(sizes[event["trial"]] for event in events(tmp_path / "toy", "start"))
+    assert {size for size, count in attempts.items() if count == 2} == {3, 6, 7, 8}
+    causes = {sizes[event["trial"]]: event["cause"] for event in events(tmp_path / "toy", "lost")}
+    assert causes == {3: "memory", 6: "worker", 7: "memory", 8: "memory"}
     trace = (tmp_path / "toy" / "trials" / "2" / "error.txt").read_text()
     assert "Traceback" in trace
     assert "no[/] such thing" in trace
     assert "trial 6 collapsed at epoch 2: -ELBO 58.00 nats/doc, KL 0.01, AU 0" in said
     assert "trial 0 epoch 2 valid: -ELBO " in said
     assert "trial 5 will start again: its worker died" in said
+    assert "trial 8 will start again: out of memory; now half the batch at a time" in said
     assert "trial 2 FAIL: ValueError: [bold]no[/] such thing" in said
     assert load_tables(tmp_path / "toy").trials[0].state == "COMPLETE"
     assert not (tmp_path / "toy" / "_ray").exists()
@@ -95,6 +98,21 @@ def test_a_study_with_a_pruner_then_made_longer(make_space: MakeSpace, tmp_path:
     code, said = run_fake(make_space(search={**section, "trials": 7}), folder, resume=True)
     starts = [event["trial"] for event in events(folder, "start")]
     assert (code, starts) == (0, list(range(14)))
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_worker_without_room_on_its_disk_ends_the_study_which_goes_on_later(
+    make_space: MakeSpace, tmp_path: Path
+) -> None:
+    """No trial is blamed for a full disk."""
+    space = make_space("training.epochs=3", search={"trials": 3}, resources={"concurrent": 1})
+    folder = tmp_path / "toy"
+    with pytest.raises(FlowsearchError, match=rf"{folder}: disk full, [24] rows safe; make room and --resume"):
+        run_fake(space, folder, "no_room")
+    told = fold(read(folder / "journal.jsonl").events)
+    assert {trial.state for trial in told.trials.values()} == {"RUNNING"}
+    assert run_fake(space, folder, "no_room", resume=True)[0] == 0
+    assert {trial.state for trial in load_tables(folder).trials.values()} == {"COMPLETE"}
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -132,140 +150,6 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read(folder / "journal.jsonl").events if event["event"] == kind]
 
 
-DRIVER = """
-import sys
-from pathlib import Path
-from flowsearch.search.space import load
-from flowsearch.search.study import run_space
-folder = Path(sys.argv[1])
-space = load(Path(sys.argv[2]), [argument for argument in sys.argv[3:] if "=" in argument])
-sys.exit(run_space(space, folder=folder, resume="--resume" in sys.argv, readings="fake_trials:slow"))
-"""
-
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[Any]:
-    """Starts drivers of a slow study in processes of their own."""
-    file = tmp_path / "toy.yaml"
-    section = {"trials": 6, "pruner": {"ASHA": {"reduction_factor": 2}}}
-    file.write_text(yaml.safe_dump({"defaults": ["base", "_self_"], "study": "toy", **TINY, "search": section}))
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*options: str, program: str = DRIVER) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", program, str(tmp_path / "toy"), str(file), *options]
-        environment = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "disabled"}
-        started.append(
-            subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        )
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def wait_for_reports(folder: Path, count: int) -> None:
-    for _ in range(600):
-        if (folder / "journal.jsonl").exists() and len(events(folder, "report")) >= count:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"fewer than {count} reports in a minute")
-
-
-def raylets_of(process: subprocess.Popen[str]) -> list[str]:
-    """Command lines of Ray processes that a driver left behind: they carry its session folder's process id."""
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in found if re.search(rf"session_[\d_-]*_{process.pid}\b", line)]
-
-
-@pytest.mark.slow
-def test_kill_9_loses_nothing_and_repeats_nothing(driver: Any, tmp_path: Path) -> None:
-    folder = tmp_path / "toy"
-    first = driver()
-    wait_for_reports(folder, 8)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    acknowledged = [(e["trial"], e["epoch"]) for e in events(folder, "report")]
-    ended = {e["trial"] for e in events(folder, "finish")}
-    assert len(ended) < 6
-    second = driver("--resume")
-    said, _ = second.communicate(timeout=120)
-    assert second.returncode == 0, said
-    reported = [(e["trial"], e["epoch"]) for e in events(folder, "report")]
-    assert len(reported) == len(set(reported))
-    assert reported[: len(acknowledged)] == acknowledged
-    assert not ended & {trial for trial, _ in reported[len(acknowledged) :]}
-    tables = load_tables(folder)
-    assert {trial.state for trial in tables.trials.values()} <= {"COMPLETE", "PRUNED"}
-    assert sorted(tables.trials) == list(range(6))
-    for number in tables.trials:
-        epochs = [epoch for trial, epoch in reported if trial == number]
-        assert sorted(epochs) == list(range(1, len(epochs) + 1))
-    assert not raylets_of(first)
-    assert not raylets_of(second)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_stops_a_study_that_can_be_resumed(driver: Any, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "toy"
-    process = driver("search.trials=100")
-    wait_for_reports(folder, 3)
-    rival = driver("--resume")
-    said, _ = rival.communicate(timeout=60)
-    assert rival.returncode == 1
-    assert f"StudyError: {folder}: already running in process {process.pid} on " in said
-    process.send_signal(getattr(signal, name))
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + getattr(signal, name)
-    assert f"stopped by {name}; --resume goes on" in said
-    assert "Traceback" not in said
-    assert not raylets_of(process)
-    told = fold(read(folder / "journal.jsonl").events)
-    assert "RUNNING" in {trial.state for trial in told.trials.values()}
-
-
-NODES = """
-import sys, threading, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from flowsearch.search.space import load
-from flowsearch.search.study import run_space
-folder = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-node = cluster.add_node(num_cpus=1)
-def lose_a_node():
-    journal = folder / "journal.jsonl"
-    while not journal.exists() or journal.read_bytes().count(b'"report"') < 5:
-        time.sleep(0.1)
-    cluster.remove_node(node, allow_graceful=False)
-threading.Thread(target=lose_a_node, daemon=True).start()
-code = run_space(load(Path(sys.argv[2])), folder=folder, address=cluster.address, readings="fake_trials:slow")
-cluster.shutdown()
-sys.exit(code)
-"""
-
-
-@pytest.mark.slow
-def test_a_node_that_is_lost_takes_no_result_with_it(driver: Any, tmp_path: Path) -> None:
-    """Two nodes, joined by their address; one of them goes while its trial runs, which then goes on at the other."""
-    folder = tmp_path / "toy"
-    process = driver(program=NODES)
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    assert "will start again: its worker died" in said
-    starts = [event["trial"] for event in events(folder, "start")]
-    assert len(starts) == 7
-    reported = [(e["trial"], e["epoch"]) for e in events(folder, "report")]
-    assert len(reported) == len(set(reported))
-    for number in range(6):
-        epochs = [epoch for trial, epoch in reported if trial == number]
-        assert epochs == list(range(1, len(epochs) + 1))
-    assert {trial.state for trial in load_tables(folder).trials.values()} <= {"COMPLETE", "PRUNED"}
-
-
 def write(tmp_path: Path, **sections: Any) -> Path:
     file = tmp_path / "toy.yaml"
     file.write_text(yaml.safe_dump({"defaults": ["base", "_self_"], "study": "toy", **TINY, **sections}))
@@ -273,12 +157,16 @@ def write(tmp_path: Path, **sections: Any) -> Path:
 
 
 def test_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(tmp_path, search={"trials": 4, "seeds": 2})
+    file = write(tmp_path, search={"trials": 4, "seeds": 2, "budget": {"hours": 20}})
     assert run(file, ["objective.beta=0.5"], results=tmp_path / "results", dry_run=True) == 0
     said = capsys.readouterr().out
     assert "8 trials: 4 configurations, 2 seed(s) each; sampler TPE, no pruner" in said
     assert "1 parameters, 23 points" in said
     assert "corpus synthetic: 200 train, 50 valid, 50 test documents" in said
+    assert "budget: 20 hours" in said
+    assert "forecast from 2 training steps of 2 configuration(s) on this machine" in said
+    assert "VAE(10) (β=0.5): " in said
+    assert "the full grid: 46 trials" in said
     assert not (tmp_path / "results").exists()
 
 
@@ -292,19 +180,19 @@ def test_a_study_that_exists_is_not_overwritten(tmp_path: Path) -> None:
         run(file, results=tmp_path)
 
 
-def test_another_space_or_corpus_is_refused(tmp_path: Path) -> None:
+def test_a_changed_study_is_refused_before_anything_starts(tmp_path: Path) -> None:
     file = write(tmp_path, search={"trials": 2})
     folder = tmp_path / "toy"
     folder.mkdir()
-    (folder / "journal.jsonl").touch()
     (folder / "space.yaml").write_text(study.described(load(file)))
-    changed = "training.epochs was 9 and is 5; only search.trials, search.confirm and resources may"
-    with pytest.raises(StudyError, match=changed):
-        run(file, ["training.epochs=5"], results=tmp_path, resume=True)
-    study.check_folder(folder, load(file, ["search.trials=9", "resources.concurrent=1"]), resume=True)
-    before = [{"event": "study", "corpus_checksum": "0" * 64}]
-    with pytest.raises(StudyError, match="has changed since the study began"):
-        study.check_corpus(study.load_corpus(load(file)), before, folder)
+    with Journal(folder / "journal.jsonl") as journal:
+        journal.append({"event": "study", "versions": {"flowsearch": "0.0.1"}, "corpus_checksum": "0" * 64})
+    for dry_run in (True, False):
+        with pytest.raises(StudyError) as refused:
+            run(file, ["training.epochs=5"], results=tmp_path, resume=True, dry_run=dry_run)
+        for part in ("training.epochs was 9 and is 5", "code.version was '0.0.1'", "corpus was '000000000000...'"):
+            assert part in str(refused.value)
+    assert run(file, ["training.epochs=5"], results=tmp_path, resume=True, dry_run=True, allow_change=True) == 0
 
 
 def test_one_study_has_one_corpus(tmp_path: Path) -> None:

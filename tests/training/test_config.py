@@ -10,6 +10,7 @@ import pytest
 from flowsearch import models, objectives
 from flowsearch.errors import SpaceError
 from flowsearch.training import config, decay, optimizers
+from flowsearch.training.component import knobs_of
 
 Tree = Callable[..., dict[str, Any]]
 
@@ -47,7 +48,7 @@ MEMBERS = [(path, name) for path, catalogue in CATALOGUES.items() for name in ca
 
 
 def knobs(path: str, name: str) -> dict[str, Any]:
-    fields = config.knobs_of(CATALOGUES[path][name]).model_fields
+    fields = knobs_of(CATALOGUES[path][name]).model_fields
     return {knob: EXAMPLES[knob] for knob, field in fields.items() if field.is_required()}
 
 
@@ -57,7 +58,7 @@ def test_every_member_of_every_room_is_known_by_name(tree: Tree, path: str, name
     section, key = path.split(".")
     component = getattr(getattr(settings, section), key)
     assert component.name == name
-    assert set(component.knobs) == set(config.knobs_of(CATALOGUES[path][name]).model_fields)  # defaults filled in
+    assert set(component.knobs) == set(knobs_of(CATALOGUES[path][name]).model_fields)  # defaults filled in
     assert config.parse(config.plain(settings)) == settings
     assert config.plain(config.parse(config.plain(settings))) == config.plain(settings)
 

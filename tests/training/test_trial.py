@@ -66,6 +66,7 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"optimizer {name}": {"training.optimizer": {name: {"lr": 0.05}}} for name in OPTIMIZERS},
     **{f"decay {name}": {"training.decay": {name: FALLING.get(name, {})}} for name in DECAYS},
     **{f"clip {name}": {"training.clip": name, "training.clip_norm": 0.5, **LAGGING} for name in CLIPS},
+    "in parts": {"training.accumulate": 3, **LAGGING},
     **{f"batching {name}": {"data.batching": name} for name in config.BATCHINGS},
 }
 assert {f"loss {name}" for name in objectives.LOSSES} <= CASES.keys()
@@ -223,17 +224,25 @@ def test_a_checkpoint_holds_no_code_and_leaves_nothing_half_written(tree: Tree, 
     ]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    checkpoint.write_whole(file, lambda path: path.write_text("old"))
+def test_a_write_that_fails_leaves_the_old_files_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = ({"weight": torch.full((3,), value)} for value in (1.0, 2.0))
+    checkpoint.save_last(tmp_path, old)
+    checkpoint.save_best(tmp_path, old, {"seed": 1})
 
-    def fail(path: Path) -> None:
-        path.write_text("ne")
-        raise OSError("disk full")
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="disk full"):
-        checkpoint.write_whole(file, fail)
-    assert file.read_text() == "old"
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save_last(tmp_path, new)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save_best(tmp_path, new, {"seed": 2})
+    cpu = torch.device("cpu")
+    for kept in (checkpoint.load_last(tmp_path, cpu), checkpoint.load_best(tmp_path, cpu)):
+        assert kept is not None
+        assert torch.equal(kept["weight"], old["weight"])
+    assert json.loads((tmp_path / checkpoint.CONFIG).read_text()) == {"seed": 1}
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize(
