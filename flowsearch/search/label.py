@@ -1,8 +1,8 @@
 """A configuration's name in a table, as the thesis' tables write it: `VAE + IAF(k=4) + Annealing`.
 
 A label says what differs from the packaged base in the dimensions that tables compare: size of z, beta, posterior,
-prior, networks, loss, annealing, lagging inference, free bits, word dropout. Optimisers, sizes of layers and corpora are
-a study's, not a row's.
+prior, networks, loss, annealing, lagging inference, free bits, word dropout. Optimisers, sizes of layers and corpora
+are a study's, not a row's.
 """
 
 from __future__ import annotations

@@ -184,7 +184,10 @@ def test_an_address_that_is_none_is_one_line(uri: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("uri", "kind", "path"), [("s3://b/f/?region=us-east-1", "s3", "b/f"), ("gs://b/f", "gcs", "b/f")])
+BUCKETS = [("s3://b/f/?region=us-east-1", "s3", "b/f"), ("gs://b/f", "gcs", "b/f")]
+
+
+@pytest.mark.parametrize(("uri", "kind", "path"), BUCKETS)
 def test_buckets_are_places(uri: str, kind: str, path: str) -> None:
     try:
         found = place(uri)

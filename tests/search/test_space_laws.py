@@ -36,7 +36,7 @@ INTEGERS = st.integers(1, 6)
 WHOLE = st.one_of(INTEGERS, choices(INTEGERS), intervals("int", INTEGERS))
 POSITIVE = st.floats(0.01, 10)
 REAL = st.one_of(POSITIVE, choices(POSITIVE), intervals("uniform", POSITIVE), intervals("log", POSITIVE))
-FREE_BITS = st.sampled_from([None, {"PerDocument": {"nats": {"choice": [2, 5]}}}, {"PerDimension": {"nats": 0.1}}])
+FREE_BITS = st.sampled_from([None, {"PerDocument": {"nats": {"choice": [2, 5]}}}, {"BatchMean": {"nats": 0.1}}])
 
 
 @st.composite

@@ -29,6 +29,8 @@ Epochs = list[list[Reading]]
 WALL = {"seconds", "tokens_per_second", "peak_memory"}
 """What may differ between two runs of the same trial."""
 KNOBS = {name: {"nats": 0.2 if "PerDimension" in name else 1.0} for name in objectives.FREE_BITS}
+WIDTHS = {name: {"hidden": 6, "k": 2} for name in ("IAF", "NAF", "NSF", "RealNVP")}
+TRANSFORMER = {"layers": 1, "heads": 2, "head_size": 3}
 LAGGING = {"objective.lagging_updates": 3}
 FALLING = {"Plateau": {"patience": 1, "decays": 9}}
 """A rule that does decay within six epochs."""
@@ -57,6 +59,12 @@ CASES: dict[str, dict[str, Any]] = {
         **LAGGING,
     },
     **{f"posterior {name}": {"model.posterior": name} for name in models.POSTERIORS if name != "Implicit"},
+    **{f"prior {name}": {"model.prior": {name: WIDTHS.get(name, {})}} for name in models.PRIORS},
+    "transformers": {
+        "model.encoder": {"TransformerEncoder": TRANSFORMER},
+        "model.decoder": {"TransformerDecoder": TRANSFORMER},
+    },
+    "sequence flow": {"model.decoder": {"SequenceFlow": {"code_size": 3, "heads": 1, "head_size": 4}}},
     **{
         f"annealing {name}": {"objective.annealing": name, "objective.warmup_epochs": 2, "objective.beta": 0.5}
         for name in objectives.ANNEALINGS
