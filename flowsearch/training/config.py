@@ -129,7 +129,10 @@ def explain(error: Any, schema: type[BaseModel]) -> str:
 
 
 class Section(BaseModel):
-    """A part of the configuration: closed, strict, immutable."""
+    """A part of the configuration: closed, strict, immutable.
+
+    1. A key that was added later has a default here too, so that the space of an older study can still be read.
+    """
 
     model_config = STRICT
 
@@ -179,7 +182,9 @@ class Training(Section):
 
     epochs: PositiveInt
     optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
-    critic_optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
+    critic_optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)] = In(optimizers.OPTIMIZERS).parse(
+        {"Adam": {"lr": 1e-5}}
+    )
     decay: Annotated[Component, In(decay.DECAYS)]
     clip: Literal["joint", "per_module"]
     clip_norm: PositiveFloat
@@ -192,7 +197,7 @@ class Metrics(Section):
 
     mutual_information: Literal["full", "reference"]
     importance_samples: NonNegativeInt
-    importance_proposal: Literal["posterior", "fitted"]
+    importance_proposal: Literal["posterior", "fitted"] = "posterior"
 
 
 class TrialConfig(Section):
