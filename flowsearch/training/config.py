@@ -79,7 +79,9 @@ class Training(Section):
 
     epochs: PositiveInt
     optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
-    critic_optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)]
+    critic_optimizer: Annotated[Component, In(optimizers.OPTIMIZERS)] = In(optimizers.OPTIMIZERS).parse(
+        {"Adam": {"lr": 1e-5}}
+    )
     decay: Annotated[Component, In(decay.DECAYS)]
     accumulate: PositiveInt = 1
     clip: Literal["joint", "per_module"]
@@ -93,7 +95,7 @@ class Metrics(Section):
 
     mutual_information: Literal["full", "reference"]
     importance_samples: NonNegativeInt
-    importance_proposal: Literal["posterior", "fitted"]
+    importance_proposal: Literal["posterior", "fitted"] = "posterior"
 
 
 class TrialConfig(Section):

@@ -13,6 +13,7 @@ from flowsearch.search import bounded, compose
 from flowsearch.search.space import SCHEMA, Space, draw, grid, load, rebuild, size
 from flowsearch.training import config
 
+STUDIES = sorted((Path(__file__).parents[2] / "results").glob("*/space.yaml"))
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 IAF = next(path for path in SPACES if path.stem == "iaf")
 HEAD = "defaults: [base, _self_]\n"
@@ -497,3 +498,8 @@ def test_a_grid_too_large_to_list_is_refused(tmp_path):
     assert size(loaded) == 1_000_000
     with pytest.raises(SpaceError, match="a grid of 1000000 points"):
         grid(loaded)
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=[file.parent.name for file in STUDIES])
+def test_the_space_of_an_older_study_can_be_read(file):
+    assert load(file).study == file.parent.name
