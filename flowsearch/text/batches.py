@@ -76,10 +76,14 @@ class Batch:
     def parts(self, count: int) -> list[Batch]:
         """The same documents, in order, in `count` batches; in as many as there are documents if that is fewer.
 
+        1. One part is the batch itself.
+
         >>> split = Split(np.array([1, 2, 1, 2, 1, 2], np.int32), np.array([0, 2, 4, 6]))
         >>> [part.documents.tolist() for part in Batch.gather(split, np.array([2, 0, 1])).parts(2)]
         [[2, 0], [1]]
         """
+        if count == 1:
+            return [self]
         names = ("tokens", "lengths", "documents", "inputs")
         cut = [torch.tensor_split(getattr(self, name), min(count, len(self))) for name in names]
         return [replace(self, **dict(zip(names, part, strict=True))) for part in zip(*cut, strict=True)]
