@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsearch.errors import FlowsearchError
+from flowsearch.search.reaper import reaped
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -85,13 +86,15 @@ def machines(address: str | None, resources: Any, trials: int) -> Iterator[Machi
     if ray.is_initialized():
         yield Machines(fitting(ray.cluster_resources(), resources, trials, joined=False), None)
         return
-    try:
-        url = connected(address, away() if address else own(resources, trials))
-        refuse_open(url)
-        there = ray.cluster_resources()
-        yield Machines(fitting(there, resources, trials, joined=address is not None), f"http://{url}" if url else None)
-    finally:
-        ray.shutdown()
+    with nullcontext() if address else reaped():
+        try:
+            url = connected(address, away() if address else own(resources, trials))
+            refuse_open(url)
+            there = ray.cluster_resources()
+            concurrent = fitting(there, resources, trials, joined=address is not None)
+            yield Machines(concurrent, f"http://{url}" if url else None)
+        finally:
+            ray.shutdown()
 
 
 def connected(address: str | None, options: dict[str, Any]) -> str | None:

@@ -30,6 +30,7 @@ from flowsearch.errors import FlowsearchError
 from flowsearch.report import report
 from flowsearch.results import load, read, repair
 from flowsearch.results.store import JOURNAL, METRICS, TRIALS
+from flowsearch.search.reaper import descendants, processes
 from flowsearch.search.space import Space
 from flowsearch.search.study import load_corpus
 
@@ -343,7 +344,7 @@ class Driver:
 
     def look(self) -> None:
         """Remember every process that it has started by now."""
-        self._family |= descendants(self.process.pid)
+        self._family |= descendants([self.process.pid])
         self._looked = time.monotonic()
 
     def listen(self) -> None:
@@ -390,27 +391,6 @@ class Driver:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         return len(left)
-
-
-def processes() -> dict[tuple[int, str], int]:
-    """Every process by its id and the time it began, with its parent's id; those that are dead aside."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                state, parent, *rest = (entry / "stat").read_text().rpartition(")")[2].split()
-                if state not in "ZX":
-                    found[int(entry.name), rest[17]] = int(parent)
-    return found
-
-
-def descendants(root: int) -> set[tuple[int, str]]:
-    """Every process that a process has started, and those that these have."""
-    everyone, found, ancestors = processes(), set(), {root}
-    while more := {one for one, parent in everyone.items() if parent in ancestors} - found:
-        found |= more
-        ancestors |= {process for process, _ in more}
-    return found
 
 
 def reports(folder: Path) -> int:

@@ -215,7 +215,8 @@ def test_a_port_that_is_taken_is_one_line(folder: Path) -> None:
 
 def test_the_command_prints_its_address_and_ends_with_ctrl_c(folder: Path) -> None:
     pytest.importorskip("optuna_dashboard")
-    command = [sys.executable, "-m", "flowsearch", "dashboard", "toy", "--results", str(folder.parent), "--port", "0"]
+    words = ["-m", "flowsearch", "dashboard", "toy", "--results", str(folder.parent), "--port", "0"]
+    command = ["env", "--default-signal=INT", sys.executable, *words]  # a background job's children ignore Ctrl-C
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

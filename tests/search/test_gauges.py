@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -145,19 +146,21 @@ def test_prometheus_finds_the_gauges_of_a_study(make_space: MakeSpace, tmp_path:
     import ray
 
     console = Console(file=StringIO())
-    space = make_space(search={"trials": 3})
-    assert run_space(space, folder=tmp_path / "toy", readings="fake_trials:curve", console=console) == 0
+    space = replace(make_space(search={"trials": 3}), study="gauged")  # other tests of this process have left theirs
+    assert run_space(space, folder=tmp_path / "gauged", readings="fake_trials:curve", console=console) == 0
     [node] = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     wanted = {PREFIX + name for name in GAUGES}
     for _ in range(90):
         with urlopen(url, timeout=10) as answer:
             lines = [line for line in answer.read().decode().splitlines() if line.startswith(f"{PREFIX}flowsearch_")]
-        complete = [float(line.rpartition(" ")[2]) for line in lines if 'state="COMPLETE",study="toy"' in tagged(line)]
+        complete = [
+            float(line.rpartition(" ")[2]) for line in lines if 'state="COMPLETE",study="gauged"' in tagged(line)
+        ]
         if {line.partition("{")[0] for line in lines} == wanted and complete == [3]:
             break
         time.sleep(1)
     assert {line.partition("{")[0] for line in lines} == wanted
     assert complete == [3]
-    trials = {found for line in lines for found in re.findall(r'study="toy",trial="(\d+)"', tagged(line))}
+    trials = {found for line in lines for found in re.findall(r'study="gauged",trial="(\d+)"', tagged(line))}
     assert trials == {"0", "1", "2"}
