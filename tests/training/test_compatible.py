@@ -90,7 +90,8 @@ def test_a_clash_is_one_line(tree: Tree, changes: dict[str, Any], message: str) 
     ],
 )
 def test_what_does_combine_passes(tree: Tree, changes: dict[str, Any]) -> None:
-    config.parse(tree(changes))
+    settings = config.parse(tree(changes))
+    assert config.parse(config.plain(settings)) == settings
 
 
 def test_every_rule_refuses_something(tree: Tree) -> None:
