@@ -79,13 +79,14 @@ def running(one: Status, now: float) -> Table:
 
 def best(study: Study) -> tuple[Trial | None, int | None, float | None]:
     """The trial with the highest validation ELBO so far, its epoch, and its -ELBO; of those that break no limit there,
-    if there are any."""
+    if there are any, and of those where it is a bound."""
     epochs = study.metrics.best_epochs()
     readings = study.metrics.at(epochs, "valid")
     if not readings:
         return None, None, None
     kept = {trial: values for trial, values in readings.items() if not goals.broken(study.facts, values)} or readings
-    number_ = max(kept, key=lambda trial: kept[trial]["elbo"])
+    bounds = {trial: values for trial, values in kept.items() if values.get("kl_is_bound", 1.0) == 1.0} or kept
+    number_ = max(bounds, key=lambda trial: bounds[trial]["elbo"])
     return study.trials[number_], epochs[number_], -readings[number_]["elbo"]
 
 

@@ -13,8 +13,8 @@ journal, so making the same calls again from a journal gives the same state: tha
    parameters of its configuration. Optuna never hears of it, so it is not pruned and decides nothing that is drawn.
 5. The best configurations have the highest mean objective over their COMPLETE trials of the search, the first of
    equals; with several objectives, those on the Pareto front come first. One that breaks `search.require` in any of
-   these trials is not among them. They are chosen anew when a search that was made longer has ended again; what was
-   confirmed is not trained twice.
+   these trials is not among them, and an objective that is no bound (an implicit posterior) comes after all that are.
+   They are chosen anew when a search that was made longer has ended again; what was confirmed is not trained twice.
 6. A trial that finished is COMPLETE with that value; one that was stopped is PRUNED and keeps the value it was stopped
    at among its intermediate values; one that diverged or crashed is FAIL with its reason as a user attribute.
 """
@@ -119,6 +119,11 @@ class Trial:
         """The epoch with the highest validation ELBO, the first of equals; None before any finite one."""
         finite = {epoch: elbo for epoch, elbo in self.elbo.items() if math.isfinite(elbo)}
         return max(finite, key=finite.__getitem__) if finite else None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the objective is a bound, which a critic's estimate of the KL is not: it may be above the truth."""
+        return self.best.get("kl_is_bound", 1.0) == 1.0
 
     @property
     def value(self) -> float | None:
@@ -325,10 +330,11 @@ class AskTell:
         self.study.tell(asked, values if has_values else None, state=state)
 
     def pareto(self) -> list[Trial]:
-        """The COMPLETE trials of the search that no other beats in every objective, those that keep `search.require`
-        alone if any does; highest ELBO first."""
+        """The COMPLETE trials of the search that no other beats in every objective, highest ELBO first; of those that
+        keep `search.require` if any does, and of those whose objective is a bound if any is."""
         complete = [trial for trial in self.of(SEARCH) if trial.state == "COMPLETE"]
-        candidates = [trial for trial in complete if not trial.broken] or complete
+        kept = [trial for trial in complete if not trial.broken] or complete
+        candidates = [trial for trial in kept if trial.is_bound] or kept
         on_front = front([oriented(self.space.search.objectives, trial.best) for trial in candidates])
         found = [trial for trial, is_on in zip(candidates, on_front, strict=True) if is_on]
         return sorted(found, key=lambda trial: -trial.best["elbo"])
@@ -349,18 +355,26 @@ def identity(params: Parameters) -> Hashable:
 
 
 def best(trials: Iterable[Trial], count: int, objectives: Mapping[str, str]) -> list[Parameters]:
-    """The parameters of the best configurations by their means over COMPLETE trials, best first: those on the Pareto
-    front of the objectives, then the others, each by ELBO."""
+    """The parameters of the best configurations by their means over COMPLETE trials, best first: those whose objective
+    is a bound, then the others; of each, those on the Pareto front of the objectives come first, then by ELBO."""
     members: dict[Hashable, list[Trial]] = {}
     for trial in trials:
         if trial.state == "COMPLETE" and trial.value is not None:
             members.setdefault(identity(trial.params), []).append(trial)
     kept = [group for group in members.values() if not any(trial.broken for trial in group)]
+    bounds = [group for group in kept if all(trial.is_bound for trial in group)]
+    others = [group for group in kept if group not in bounds]
+    ranked = [*_by_mean(bounds, objectives), *_by_mean(others, objectives)]
+    return [group[0].params for group in ranked[:count]]
+
+
+def _by_mean(groups: Sequence[Sequence[Trial]], objectives: Mapping[str, str]) -> list[Sequence[Trial]]:
+    """Those whose means are on the Pareto front of the objectives, then the others, each by ELBO."""
     means = [
         [fmean(values) for values in zip(*(oriented(objectives, trial.best) for trial in group), strict=True)]
-        for group in kept
+        for group in groups
     ]
-    elbos = [fmean(trial.best["elbo"] for trial in group) for group in kept]
+    elbos = [fmean(trial.best["elbo"] for trial in group) for group in groups]
     on_front = front(means)
-    order = sorted(range(len(kept)), key=lambda place: (not on_front[place], -elbos[place]))
-    return [kept[place][0].params for place in order[:count]]
+    order = sorted(range(len(groups)), key=lambda place: (not on_front[place], -elbos[place]))
+    return [groups[place] for place in order]

@@ -11,7 +11,7 @@ from flowsearch.search.samplers import CONSTRAINED
 from flowsearch.search.space import Search
 
 SHOWN = 5
-"""Trials listed when a study ends; of a Pareto front, all."""
+"""Trials listed when a study ends."""
 
 
 def planned(search: Search) -> Iterator[str]:
@@ -47,13 +47,18 @@ def facts(search: Search) -> dict[str, Any]:
     return found
 
 
-def best(search: AskTell) -> list[Trial]:
-    """The best COMPLETE trials: the Pareto front, or those with the highest ELBO; one that breaks a limit comes after
-    all that break none."""
+def best(search: AskTell, count: int = SHOWN) -> list[Trial]:
+    """The best COMPLETE trials: the whole Pareto front, or the `count` with the highest ELBO; one that breaks a limit
+    comes after all that break none, and one whose objective is no bound after those of which it is."""
     if len(search.space.search.objectives) > 1:
         return search.pareto()
     complete = [trial for trial in search.trials if trial.state == "COMPLETE"]
-    return sorted(complete, key=lambda trial: (trial.broken is not None, -(trial.value or 0.0)))[:SHOWN]
+    return sorted(complete, key=ranked)[:count]
+
+
+def ranked(trial: Trial) -> tuple[bool, bool, float]:
+    """What COMPLETE trials are sorted by, best first."""
+    return trial.broken is not None, not trial.is_bound, -(trial.value or 0.0)
 
 
 def concluded(search: AskTell, headline: Callable[[Mapping[str, float]], str]) -> Iterator[str]:
@@ -70,6 +75,7 @@ def concluded(search: AskTell, headline: Callable[[Mapping[str, float]], str]) -
     for trial in found:
         values = "".join(f", {text}" for text in others(objectives, trial.best))
         broken = f"; breaks {trial.broken}" if trial.broken else ""
+        broken += "" if trial.is_bound else "; no bound"
         yield (
             f"  trial {trial.number}  {trial.label}  {headline(trial.best)}{values}  epoch {trial.best_epoch}{broken}"
         )

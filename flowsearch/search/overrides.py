@@ -5,11 +5,13 @@
 2. Below a `choice`, a key goes into every candidate that has it: `model.posterior.k=2` fixes k of Planar and of IAF.
 3. The value replaces what was there whole, be it a value, a range or a component.
 4. A list in place of a value is a choice: `model.posterior.k=[1,2]` is `model.posterior.k={choice: [1, 2]}`.
+5. A key also leads into what is null or empty so far: `search.budget.hours=20`, `search.require.active_units.min=1`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import isclass
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -110,9 +112,35 @@ def put(holder: Mapping[str, Any], path: list[str], new: Any, schema: type[BaseM
     if field is None and key not in holder:
         raise UnknownKeyError(key, [*{*schema.model_fields, *holder}])
     if rest:
-        return {**holder, key: put_below(holder.get(key), rest, new, catalogue(field))}
+        return {**holder, key: put_field(holder.get(key), rest, new, field)}
     wants_list = field is not None and get_origin(field.annotation) is list
     return {**holder, key: {"choice": new} if isinstance(new, list) and not wants_list else new}
+
+
+def put_field(value: Any, path: list[str], new: Any, field: FieldInfo | None) -> Any:
+    """A field's value with `new` at a path into it: a section of its own, names that each hold something, or a
+    component."""
+    rooms = catalogue(field)
+    if field is None or rooms:
+        return put_below(value, path, new, rooms)
+    section = next((kind for kind in kinds(field) if isclass(kind) and issubclass(kind, BaseModel)), None)
+    if isinstance(value, Mapping | None):
+        if get_origin(field.annotation) is dict:
+            name, *rest = path
+            held = value or {}
+            return {**held, name: put_named(held.get(name), rest, new, section)}
+        if section is not None:
+            return put(value or {}, path, new, section)
+    return put_below(value, path, new, rooms)
+
+
+def put_named(value: Any, path: list[str], new: Any, section: type[BaseModel] | None) -> Any:
+    """What a name holds, with `new` in its place or at a path into it."""
+    if not path:
+        return new
+    if section is None or not isinstance(value, Mapping | None):
+        raise UnknownKeyError(path[0], [])
+    return put(value or {}, path, new, section)
 
 
 def put_below(value: Any, path: list[str], new: Any, rooms: Catalogue) -> Any:
@@ -149,5 +177,10 @@ def catalogue(field: FieldInfo | None) -> Catalogue:
     """What a key's value may name; nothing if it names no component."""
     if field is None:
         return {}
-    marks = [mark for part in (field, *get_args(field.annotation)) for mark in getattr(part, "__metadata__", ())]
+    marks = [mark for part in (field, *kinds(field)) for mark in getattr(part, "__metadata__", ())]
     return next((mark.catalogue for mark in [*field.metadata, *marks] if isinstance(mark, In)), {})
+
+
+def kinds(field: FieldInfo) -> tuple[Any, ...]:
+    """A field's type and, where it has any, the types that it is made of."""
+    return (field.annotation, *get_args(field.annotation))

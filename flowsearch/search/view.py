@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from flowsearch.search import goals
 from flowsearch.search.asktell import CONFIRM, AskTell, Trial
 from flowsearch.search.pruning import is_collapsed
 from flowsearch.search.recorder import Watcher
@@ -137,8 +138,7 @@ class Picture(View):
         """The whole view, for the state of this moment."""
         trials = self._search.trials
         running = [trial for trial in trials if trial.state == "RUNNING"]
-        finished = [trial for trial in trials if trial.state == "COMPLETE"]
-        best = sorted(finished, key=lambda trial: -(trial.value or 0))[:SHOWN]
+        best = goals.best(self._search, SHOWN)[:SHOWN]
         parts: list[RenderableType] = [Text(self._headline(), style="bold", overflow="fold")]
         parts += [table("running", running[:SHOWN], latest=True)] if running else []
         parts += [table("best", best, latest=False)] if best else []

@@ -120,6 +120,15 @@ def recorded(folder: Path) -> dict[Any, Any]:
     return {key: value for key, value in table(folder).items() if isinstance(key, tuple)} if begun(folder) else {}
 
 
+def heard(folder: Path) -> dict[Any, Any]:
+    """The rows that a study had acknowledged when it last lost a worker or a node."""
+    lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
+    last = max(place for place, line in enumerate(lines) if json.loads(line)["event"] == "lost")
+    with tempfile.TemporaryDirectory() as then:
+        (Path(then) / JOURNAL).write_bytes(b"".join(lines[:last]))
+        return recorded(Path(then))
+
+
 def begun(folder: Path) -> bool:
     """Whether there is a study to resume."""
     return (folder / JOURNAL).exists()
@@ -445,16 +454,18 @@ def dead_worker(count: int, folder: Path, seed: int) -> Row:
     chance.shuffle(doomed)
     torch.set_num_threads(1)
     assert toys.drive(toy, folder / "whole", resume=False, readings=toys.mortal, corpus=load_corpus(toy)) == 0
-    variables = {toys.PLAN: json.dumps(plan), "OMP_NUM_THREADS": "1"}
+    log = folder / "epochs"
+    variables = {toys.PLAN: json.dumps(plan), toys.LOG: str(log), "OMP_NUM_THREADS": "1"}
     driver = Driver(str(folder / "toy"), str(folder / "toy.yaml"), "toys:mortal", variables=variables)
     try:
         assert driver.ended() == 0, driver.said.decode()
     finally:
         driver.close()
     row.orphans += driver.orphans()
-    row.judge(folder / "toy", table(folder / "whole"), {})
+    row.judge(folder / "toy", table(folder / "whole"), heard(folder / "toy"))
     attempts = {event["trial"]: event["attempt"] for event in started(folder / "toy")}
     row.times = sum(event["event"] == "lost" for event in read(folder / "toy" / JOURNAL).events)
+    row.allowed, row.redone = row.times, toys.redone(log)
     untouched = [trial for trial in attempts if str(trial) not in plan]
     row.equal &= all(attempts[trial] == 1 for trial in untouched) and row.times == count
     row.note = f"real training, bit for bit; {len(untouched)} trial(s) untouched"
@@ -477,14 +488,15 @@ def lost_node(count: int, folder: Path, seed: int) -> Row:
         truth, _ = undisturbed(base / "whole", toy)
         program = Path(__file__).with_name("nodes.py")
         arguments = [str(base / "toy"), str(base / "toy.yaml"), str(chance.randrange(2, 8))]
-        variables = {"PYTHONPATH": PATHS, "RAY_AUTH_MODE": "disabled", toys.PACE: "0.3"}
+        log = base / "epochs"
+        variables = {"PYTHONPATH": PATHS, "RAY_AUTH_MODE": "disabled", toys.PACE: "0.3", toys.LOG: str(log)}
         done = subprocess.run(
             [sys.executable, str(program), *arguments], env={**os.environ, **variables}, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        row.judge(base / "toy", truth, {})
+        row.judge(base / "toy", truth, heard(base / "toy"))
         causes = [event["cause"] for event in read(base / "toy" / JOURNAL).events if event["event"] == "lost"]
-        row.times += 1
+        row.times, row.allowed, row.redone = row.times + 1, row.allowed + 1, row.redone + toys.redone(log)
         row.equal &= causes == ["node"]
     return row
 

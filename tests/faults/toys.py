@@ -65,6 +65,8 @@ def mortal(config: Mapping[str, Any], *, directory: Path, corpus: Any = None) ->
 
     deaths = json.loads(os.environ.get(PLAN, "{}")).get(directory.name, [])
     directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / LAST).exists():
+        trained(directory.name, 1)
     for measured in readings(config, directory=directory, corpus=corpus):
         epoch = measured[0].epoch
         if epoch in deaths and not (directory / f"died-{epoch}").exists():
@@ -72,6 +74,8 @@ def mortal(config: Mapping[str, Any], *, directory: Path, corpus: Any = None) ->
             delay = random.Random(f"{directory.name} {epoch}").uniform(0, 0.1)
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
         yield measured
+        if epoch < config["training"]["epochs"]:
+            trained(directory.name, epoch + 1)
 
 
 def trained(trial: str, epoch: int) -> None:

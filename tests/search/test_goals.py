@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from simulation import Countdown, Halt, curves, rows, simulate
 from toy_spaces import MakeSpace
 
 from flowsearch.errors import SpaceError
-from flowsearch.results import fold, read
+from flowsearch.report.status import best
+from flowsearch.results import Reading, fold, load, read
 from flowsearch.search import goals
 from flowsearch.search.asktell import AskTell
 from flowsearch.search.constraints import Limit, broken
@@ -132,6 +134,31 @@ def test_a_trial_that_breaks_a_limit_is_never_first(make_space: MakeSpace, tmp_p
     lines = list(goals.concluded(done, lambda values: f"{values['elbo']:.2f}"))
     assert [line.endswith("breaks active_units <= 12") for line in lines] == [False] * (len(lines) - 1) + [True]
     assert done.study.best_trial.number == 1  # Optuna knows it, too
+
+
+@pytest.mark.parametrize("objectives", [{"elbo": "maximize"}, {"elbo": "maximize", "kl": "maximize"}], ids=len)
+def test_an_estimate_that_is_no_bound_comes_after_all_that_are(
+    make_space: MakeSpace, tmp_path: Path, objectives: dict[str, str]
+) -> None:
+    """Here the highest value is that of 16 dimensions, and a critic has measured it."""
+    first = [{"model.latent_size": size, "objective.beta": 0.5} for size in (16, 12, 10)]
+    search = {"trials": 3, "first": first, "objectives": objectives, "confirm": {"best": 2, "seeds": 1}}
+
+    def by_critic(config: Mapping[str, Any], *, directory: Path) -> Iterator[list[Reading]]:
+        for train, valid in fake_trials.curve(config, directory=directory):
+            is_bound = float(config["model"]["latent_size"] != 16)
+            yield [train, Reading(valid.epoch, "valid", {**valid.values, "kl_is_bound": is_bound})]
+
+    folder = tmp_path / "a"
+    done = simulate(make_space(search=search), folder, by_critic)
+    assert max(done.of("search"), key=lambda trial: trial.best["elbo"]).number == 0
+    assert goals.best(done)[0].params["model.latent_size"] == 12
+    assert [trial.params["model.latent_size"] for trial in done.of("confirm")] == [12, 10]
+    lines = list(goals.concluded(done, lambda values: f"{values['elbo']:.2f}"))
+    assert [line.endswith("; no bound") for line in lines].count(True) == (len(objectives) == 1)
+    shown, _, value = best(load(folder))
+    assert shown is not None
+    assert (shown.number, value) == (1, -done.trials[1].best["elbo"])
 
 
 def test_the_sampler_learns_from_a_limit(make_space: MakeSpace, tmp_path: Path) -> None:

@@ -281,6 +281,25 @@ def test_overrides_apply_in_order():
     assert loaded.search.pruner.knobs["reduction_factor"] == 4
 
 
+@pytest.mark.parametrize(
+    ("texts", "key", "expected"),
+    [
+        (["search.budget.hours=40"], "budget", {"hours": 40, "trial_hours": None}),
+        (["search.budget={hours: 3}", "search.budget.trial_hours=9"], "budget", {"hours": 3, "trial_hours": 9}),
+        (["search.confirm.best=2", "search.confirm.seeds=3"], "confirm", {"best": 2, "seeds": 3}),
+        (["search.require.kl.min=1"], "require", {"kl": {"min": 1, "max": None, "after": 0}}),
+        (
+            ["search.require.kl={min: 1}", "search.require.kl.max=9"],
+            "require",
+            {"kl": {"min": 1, "max": 9, "after": 0}},
+        ),
+        (["search.pruner=null", "search.objectives.kl=minimize"], "objectives", {"elbo": "maximize", "kl": "minimize"}),
+    ],
+)
+def test_an_override_leads_into_what_was_null_or_empty(texts, key, expected):
+    assert load(IAF, texts).resolved["search"][key] == expected
+
+
 def test_what_is_tried_first_can_be_overridden():
     text = "search.first=[{objective.beta: 0.3}, {objective.beta: 1}]"
     loaded = load(next(path for path in SPACES if path.stem == "beta"), [text])
@@ -297,6 +316,14 @@ def test_what_is_tried_first_can_be_overridden():
         ("model.posterior.kk=3", "model.posterior.kk: 3; unknown key; did you mean 'k'?"),
         ("objective.annealing.He2019.start=0.2", "objective.annealing.He2019.start: 0.2; unknown key"),
         ("training.epochs.x=3", "training.epochs.x: 3; 'x' is below a value"),
+        ("search.budget.hour=3", "search.budget.hour: 3; unknown key; did you mean 'hours'?"),
+        ("search.budget.hours.x=3", "search.budget.hours.x: 3; 'x' is below a value"),
+        ("search.confirm.best=2", "search.confirm.seeds: missing"),
+        ("search.require.active_unit.min=1", "search.require.active_unit: 'active_unit'; unknown metric; did you mean"),
+        ("search.require.kl.mn=1", "search.require.kl.mn: 1; unknown key; did you mean 'min'?"),
+        ("search.objectives.kl.x=1", "search.objectives.kl.x: 1; 'x' is below a value"),
+        ("search.rows.a.b=1", "search.rows.a.b: 1; 'b' is below a value"),
+        ("search.first.a=1", "search.first.a: 1; 'a' is below a value"),
         ("training.epochs=three", "training.epochs: 'three'; input should be a valid integer"),
         ("training.epochs=5", "objective.warmup_epochs: 10; expected fewer than training.epochs, 5"),
         ("training.epochs={choice: [40, 5]}", "objective.warmup_epochs: 10; expected fewer than training.epochs, 5"),
