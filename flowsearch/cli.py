@@ -262,16 +262,39 @@ def dashboard(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8080,
     public: Annotated[bool, typer.Option("--public", help="Let others in, too: nobody is asked who they are.")] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keep the study in this database instead, for anybody's optuna-dashboard."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="With --storage: copy what there is, and end.")] = False,
 ) -> None:
     """Open optuna-dashboard on a study, and follow it as it runs."""
     from flowsearch.results import find
     from flowsearch.search import dashboard as room
+    from flowsearch.search.follow import Follower
 
+    if storage is not None:
+        _keep(find(results, study), storage, once=once)
+        return
     room.check(host, public=public)
-    with room.server(room.Mirror(find(results, study)), host, port, public=public) as server:
+    with room.server(Follower(find(results, study)), host, port, public=public) as server:
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"optuna-dashboard of {study}: http://{shown}:{server.server_port}/dashboard (Ctrl-C ends it)")
         server.serve_forever()
+
+
+def _keep(folder: Path, storage: str, *, once: bool) -> None:
+    """Keep a study in a database until Ctrl-C."""
+    from flowsearch.search.database import kept, shown
+
+    said = kept(folder, storage)
+    typer.echo(next(said))
+    if once:
+        return
+    typer.echo(f"optuna-dashboard {shown(storage)} shows it; Ctrl-C ends this, not the study")
+    for line in said:
+        if line:
+            typer.echo(line)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 import torch
 import yaml
+from pyarrow import fs
 
 from flowsearch.text import Corpus, synthetic
 from flowsearch.training.config import TrialConfig
@@ -76,6 +77,21 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a folder in an S3 that is served here: real requests, over HTTP, to a bucket in memory."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    account = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
+    with mock.patch.dict(os.environ, account):
+        address = f"s3://bucket/studies?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        found, path = fs.FileSystem.from_uri(f"{address}&allow_bucket_creation=true")
+        found.create_dir(path.partition("/")[0])
+        yield address
+    server.stop()
 
 
 @pytest.fixture(scope="session")

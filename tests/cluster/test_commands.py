@@ -37,7 +37,20 @@ esac
 """
 """Writes its words down in one go, for it may run beside others; `srun` runs what it was given."""
 
-STUBS = ("ray", "flowsearch", "pip", "python3.11", "docker", "kubectl", "ssh", "sbatch", "srun", "scontrol", "sudo")
+STUBS = (
+    "ray",
+    "flowsearch",
+    "optuna-dashboard",
+    "pip",
+    "python3.11",
+    "docker",
+    "kubectl",
+    "ssh",
+    "sbatch",
+    "srun",
+    "scontrol",
+    "sudo",
+)
 
 
 class Shell:
@@ -152,9 +165,10 @@ TEXTS = dict(texts())
 LEAST = {
     "README.md 0": 6,
     "README.md 1": 5,
-    "README.md 2": 3,
-    "README.md 3": 2,
-    "README.md 6": 2,
+    "README.md 2": 1,
+    "README.md 3": 3,
+    "README.md 4": 2,
+    "README.md 7": 2,
     "on-premises": 4,
     "aws": 4,
     "gcp": 4,

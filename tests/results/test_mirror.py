@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,15 @@ def below(tmp_path: Path) -> Place:
     return Place(pafs.SubTreeFileSystem(str(tmp_path / "third"), pafs.LocalFileSystem()), "studies")
 
 
-@pytest.fixture(params=["memory", "disk", "subtree"])
+def in_bucket(address: str, tmp_path: Path) -> Place:
+    """A folder of its own in the bucket."""
+    return place(address.replace("studies", tmp_path.name, 1))
+
+
+@pytest.fixture(params=["memory", "disk", "subtree", "s3"])
 def there(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "s3":
+        return in_bucket(request.getfixturevalue("s3"), tmp_path)
     return {"memory": in_memory, "disk": lambda: on_disk(tmp_path), "subtree": lambda: below(tmp_path)}[request.param]()
 
 
@@ -129,14 +138,18 @@ def test_a_copy_that_stops_anywhere_is_read_without_a_wrong_word(tmp_path: Path,
         assert load(folder).metrics.epoch.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_the_newer_of_two_copies_wins(tmp_path: Path) -> None:
-    """A trial moved to another node and back: the checkpoint that is further is the one that is continued."""
-    there = on_disk(tmp_path)
+@pytest.mark.parametrize("kind", ["disk", "s3"])
+def test_the_newer_of_two_copies_wins(kind: str, tmp_path: Path, s3: str) -> None:
+    """A trial moved to another node and back: the checkpoint that is further is the one that is continued. A bucket
+    knows whole seconds."""
+    there = on_disk(tmp_path) if kind == "disk" else in_bucket(s3, tmp_path)
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, words in ((one, "epoch 3"), (other, "epoch 5")):
         Mirror(folder, there).pull()
         (folder / "last.pt").write_text(words)
         Mirror(folder, there).push()
+    earlier = time.time() - 2
+    os.utime(one / "last.pt", (earlier, earlier))
     Mirror(one, there).pull()
     assert (one / "last.pt").read_text() == "epoch 5"
     (one / "last.pt").write_text("epoch 6")
@@ -196,6 +209,13 @@ def test_buckets_are_places(uri: str, kind: str, path: str) -> None:
     assert (found.fs.type_name, found.path) == (kind, path)
 
 
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_that_does_not_answer_is_damage(tmp_path: Path) -> None:
+    address = "s3://bucket/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
+    with pytest.raises(Damaged, match="bucket/x"):
+        fetch(place(address), ["toy"], tmp_path, heavy=False)
+
+
 def test_a_place_that_cannot_be_read_is_damage(tmp_path: Path, monkeypatch: Any) -> None:
     def refuses(*_: Any, **__: Any) -> None:
         raise OSError("no route to host")
@@ -205,10 +225,11 @@ def test_a_place_that_cannot_be_read_is_damage(tmp_path: Path, monkeypatch: Any)
         fetch(in_memory(), [], tmp_path, heavy=False)
 
 
-def test_the_commands_read_an_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["disk", "s3"])
+def test_the_commands_read_an_address(kind: str, tmp_path: Path, s3: str) -> None:
     """`report` and `status` of a mirror show what they show of the folder; `fetch` brings it back."""
-    push(grow(tmp_path / "results" / "toy", 3, finish=True), on_disk(tmp_path))
-    uri = (tmp_path / "second").as_uri()
+    uri = (tmp_path / "second").as_uri() if kind == "disk" else s3.replace("studies", tmp_path.name, 1)
+    push(grow(tmp_path / "results" / "toy", 3, finish=True), place(uri))
     for words in (["report", "toy", "--split", "valid"], ["status", "toy"]):
         here, far = (
             CliRunner().invoke(app, [*words, "--results", str(given)]) for given in (tmp_path / "results", uri)

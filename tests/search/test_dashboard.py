@@ -25,7 +25,8 @@ from flowsearch import cli
 from flowsearch.errors import BadInput
 from flowsearch.results import Journal, fold, read
 from flowsearch.search import dashboard
-from flowsearch.search.dashboard import Mirror, check, server, storage_of
+from flowsearch.search.dashboard import check, server
+from flowsearch.search.follow import Follower
 from flowsearch.search.space import Space
 
 PRUNED = {"trials": 6, "pruner": {"ASHA": {"reduction_factor": 2}}, "confirm": {"best": 1, "seeds": 2}}
@@ -55,7 +56,7 @@ class Clock:
 
 
 def test_every_trial_is_there_with_its_curve_its_parameters_and_how_it_ended(folder: Path) -> None:
-    storage = storage_of(folder)
+    storage = Follower(folder).storage
     trials = storage.get_all_trials(storage.get_all_studies()[0]._study_id)
     told = fold(read(folder / "journal.jsonl").events)
     assert [one.number for one in trials] == sorted(told.trials)
@@ -75,33 +76,33 @@ def test_every_trial_is_there_with_its_curve_its_parameters_and_how_it_ended(fol
 
 
 def test_it_follows_the_journal_event_by_event(folder: Path, tmp_path: Path) -> None:
-    """What a mirror holds after any prefix of the journal is what a fresh one makes of that prefix."""
+    """What a follower holds after any prefix of the journal is what a fresh one makes of that prefix."""
     lines = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
     growing = tmp_path / "growing"
     growing.mkdir()
     (growing / "space.yaml").write_bytes((folder / "space.yaml").read_bytes())
     (growing / "journal.jsonl").touch()
-    mirror = Mirror(growing, Clock())
+    follower = Follower(growing, clock=Clock())
     for place, line in enumerate(lines):
         with (growing / "journal.jsonl").open("ab") as file:
             file.write(line)
-        mirror.follow()
+        follower.follow()
         if place % 10 == 0 or place == len(lines) - 1:
-            assert seen(mirror) == seen(Mirror(growing))
+            assert seen(follower) == seen(Follower(growing))
 
 
-def seen(mirror: Mirror) -> list[Any]:
-    return [(t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.value) for t in mirror.study.trials]
+def seen(follower: Follower) -> list[Any]:
+    return [(t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.value) for t in follower.study.trials]
 
 
 def test_reading_is_not_done_twice_in_a_moment(folder: Path) -> None:
-    mirror = Mirror(folder, lambda: 5.0)
-    before = len(mirror.study.trials)
+    follower = Follower(folder, clock=lambda: 5.0)
+    before = len(follower.study.trials)
     with Journal(folder / "journal.jsonl") as journal:
         journal.append({"event": "start", "trial": before, "params": {}, "attempt": 1})
-    mirror.follow()
-    assert len(mirror.study.trials) == before
-    assert len(Mirror(folder).study.trials) == before + 1
+    follower.follow()
+    assert len(follower.study.trials) == before
+    assert len(Follower(folder).study.trials) == before + 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_what_the_space_no_longer_has_and_what_the_journal_has_lost(
         journal.append({"event": "finish", "trial": 2, "state": "FAIL", "reason": "again"})
         journal.append({"event": "report", "trial": 7, "epoch": 1, "readings": nan})
         journal.append({"event": "of another version"})
-    trials = Mirror(tmp_path).study.trials
+    trials = Follower(tmp_path).study.trials
     assert [one.state for one in trials] == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
     assert trials[2].params == {}
     assert list(trials[2].intermediate_values) == [1]
@@ -156,7 +157,7 @@ def test_bad_input_is_one_line_and_2(folder: Path) -> None:
 def serving(folder: Path) -> Iterator[Callable[..., Any]]:
     """A real server on a free port; asks it for paths."""
     pytest.importorskip("optuna_dashboard")
-    with server(Mirror(folder, Clock()), "127.0.0.1", 0) as listening:
+    with server(Follower(folder, clock=Clock()), "127.0.0.1", 0) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
 
@@ -209,8 +210,8 @@ def test_a_name_that_somebody_made_to_point_here_is_refused(serving: Callable[..
 
 def test_a_port_that_is_taken_is_one_line(folder: Path) -> None:
     pytest.importorskip("optuna_dashboard")
-    with server(Mirror(folder), "127.0.0.1", 0) as one, pytest.raises(BadInput, match="--port chooses another"):
-        server(Mirror(folder), "127.0.0.1", one.server_port)
+    with server(Follower(folder), "127.0.0.1", 0) as one, pytest.raises(BadInput, match="--port chooses another"):
+        server(Follower(folder), "127.0.0.1", one.server_port)
 
 
 def test_the_command_prints_its_address_and_ends_with_ctrl_c(folder: Path) -> None:
