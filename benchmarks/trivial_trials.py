@@ -21,7 +21,7 @@ model:
   posterior: {{choice: [Gaussian, {{Planar: {{k: {{int: [1, 4]}}}}}}, {{IAF: {{k: {{int: [1, 4]}}}}}}]}}
 objective: {{beta: {{uniform: [0.2, 1.0]}}}}
 training: {{epochs: {epochs}}}
-search: {{trials: {trials}, sampler: TPE, pruner: ASHA}}
+search: {{trials: {trials}, sampler: TPE, pruner: {pruner}}}
 resources: {{concurrent: 2}}
 """
 
@@ -34,17 +34,17 @@ def readings(config: Mapping[str, Any], *, directory: Path, corpus: Any = None) 
         yield [Reading(epoch, "train", values), Reading(epoch, "valid", values), Reading(epoch, "test", values)]
 
 
-def space_of(folder: Path, trials: int, epochs: int) -> Space:
+def space_of(folder: Path, trials: int, epochs: int, pruner: str = "ASHA") -> Space:
     """A small conditional space."""
     file = folder / "trivial.yaml"
-    file.write_text(SPACE.format(trials=trials, epochs=epochs))
+    file.write_text(SPACE.format(trials=trials, epochs=epochs, pruner=pruner))
     return load(file)
 
 
-def study_of(folder: Path, trials: int, epochs: int, *, reuse_actors: bool = True) -> None:
+def study_of(folder: Path, trials: int, epochs: int, *, pruner: str = "ASHA", reuse_actors: bool = True) -> None:
     """Run a study in `folder`, silently."""
     folder.mkdir()
-    space = space_of(folder, trials, epochs)
+    space = space_of(folder, trials, epochs, pruner)
     source = f"{__name__}:readings"
     console = Console(file=StringIO())
     code = run_space(space, folder=folder / "study", readings=source, console=console, reuse_actors=reuse_actors)

@@ -222,16 +222,20 @@ def full_disk(count: int, folder: Path, seed: int) -> Row:
     truth, _ = undisturbed(folder / "whole", toy)
     row = Row("the disk is full")
     with environment(**{toys.LOG: str(log)}):
-        while row.times < count:
-            with small_disk(folder / f"disk-{row.times}", 1024 * chance.randrange(8, 40)) as disk:
+        for number in range(2 * count):
+            if row.times == count:
+                break
+            with small_disk(folder / f"disk-{number}", 1024 * chance.randrange(8, 36)) as disk:
                 study = disk.folder / "toy"
                 try:
                     toys.drive(toy, study, resume=begun(study))
                 except (FlowsearchError, OSError) as error:
                     acknowledged = recorded(study)
                     row.equal &= f"disk full, {len(acknowledged)} rows safe; make room and --resume" in str(error)
-                else:
-                    raise AssertionError("the disk was not full")
+                else:  # all that it missed were tables on the way
+                    row.equal &= table(study) == truth
+                    log.unlink()
+                    continue
                 if acknowledged:
                     tables, notes = report(disk.folder, ["toy"])
                     row.equal &= bool(tables) and not notes
