@@ -107,7 +107,7 @@ def _gap(split: str, shown: Sequence[Configuration]) -> str:
     known = [row.values["entropy"].mean for row in shown if "entropy" in row.values]
     if not known:
         return ""
-    return f"gap: -ELBO minus the true -log p(x) of the same {split} documents, {known[0]:.2f} nats in the mean."
+    return f"gap: -ELBO minus the true NLL, -log p(x), of the same {split} documents, {known[0]:.2f} nats in the mean."
 
 
 def _parts(study: Study, shown: Sequence[Configuration]) -> str:
@@ -115,8 +115,8 @@ def _parts(study: Study, shown: Sequence[Configuration]) -> str:
     lines = []
     if "model_part" in known:
         lines.append(
-            "Model part: IW-NLL - H(X), at most too large; inference part: -ELBO - IW-NLL, at most too small; they sum "
-            "to the gap."
+            "Model part: IW-NLL - true NLL, at most too large; inference part: -ELBO - IW-NLL, at most too small; "
+            "they sum to the gap."
         )
     if "kl_share" in known:
         lines.append(f"KL / I(X;Z): KL over the source's own I(X;Z), {study.facts['information']:.4f} nats.")

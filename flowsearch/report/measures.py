@@ -47,7 +47,7 @@ MEASURES = (
     Measure(*_measure("active_units", "AU", "dims"), least=0, most=1),
     MI,
     IW_NLL,
-    Measure(*_measure("entropy", "H(X)", "nats/doc"), is_optional=True),
+    Measure(*_measure("entropy", "true NLL", "nats/doc"), is_optional=True),
     Measure(*_measure("gap", "gap", "nats/doc"), is_optional=True),
     Measure(*_measure("model_part", "model part", "nats/doc"), is_optional=True),
     Measure(*_measure("inference_part", "inference part", "nats/doc"), is_optional=True),

@@ -165,9 +165,9 @@ def is_collapsed(values: Mapping[str, float]) -> bool:
 def with_parts(values: Mapping[str, float], information: float | None) -> dict[str, float]:
     """A reading and what follows from it where the truth is known, nats per document.
 
-    `model_part`, IW-NLL - H(X), and `inference_part`, -ELBO - IW-NLL, sum to the gap (Cremer, Li, Duvenaud, "Inference
-    suboptimality in variational autoencoders", 2018); IW-NLL bounds -log p(x) from above, so the first is at most too
-    large and the second too small by the same amount. `kl_share` is KL over I(X;Z).
+    `model_part`, IW-NLL - true NLL, and `inference_part`, -ELBO - IW-NLL, sum to the gap (Cremer, Li, Duvenaud,
+    "Inference suboptimality in variational autoencoders", 2018); IW-NLL bounds -log p(x) from
+    above, so the first is at most too large and the second too small by the same amount. `kl_share` is KL over I(X;Z).
 
     Args:
         values: a reading.

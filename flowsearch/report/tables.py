@@ -84,10 +84,12 @@ def number(value: float | None, decimals: int, error: float | None = None, *, bo
 
     >>> number(329.0284, 2, 0.05).text
     '329.03 ± 0.05'
+    >>> number(-0.0004, 2).text
+    '0.00'
     """
     if value is None or not math.isfinite(value):
         return Cell(MISSING)
-    shown = f"{value:.{decimals}f}" if error is None else f"{value:.{decimals}f} ± {error:.{decimals}f}"
+    shown = f"{value:z.{decimals}f}" if error is None else f"{value:z.{decimals}f} ± {error:.{decimals}f}"
     return Cell(shown, value, error, bold)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,6 +31,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
@@ -199,6 +201,9 @@ class Follower:
             directions = [StudyDirection[direction.upper()] for direction in self._objectives.values()]
             study_id = self.storage.create_new_study(directions, name)
             self.storage.set_study_user_attr(study_id, ORIGIN, origin)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.set_metric_names([f"validation {objective}" for objective in self._objectives])
         if self.storage.get_study_user_attrs(study_id).get(ORIGIN) != origin:
             raise StudyError(
                 f"{name}: the storage has another study of that name, and only a study's own follower changes it; "

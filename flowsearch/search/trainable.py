@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Trainable
 
 from flowsearch.errors import Diverged
@@ -70,6 +71,7 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; the result is its readings, or how the trial ended."""
+        title(self._task.name)
         began = time.perf_counter()
         try:
             readings = next(self._iterator())
@@ -126,6 +128,13 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
 
             self._corpus = from_arrow(self._table)
         self._readings = getattr(importlib.import_module(module), name)
+
+
+def title(name: str) -> None:
+    """What `ps`, and the list of a node's workers in Ray's dashboard, call this process while it trains."""
+    setproctitle = getattr(ray._raylet, "setproctitle", None)  # Ray's own copy; after a call Ray puts its title back
+    if setproctitle is not None and ray.is_initialized():
+        setproctitle(f"ray::{name}")
 
 
 def crash(error: Exception, trace: str) -> Crash:

@@ -58,7 +58,7 @@ def test_the_tighter_bound_and_the_gap_say_what_they_are(simple: Any) -> None:
     known = simple(("VAE", {}, 0, -9.0, "COMPLETE"), iw_nll=8.0, iw_samples=500.0, gap=0.5, entropy=8.5)
     told = caption(study_table(known))
     assert "K = 500 samples" in told
-    assert "true -log p(x) of the same test documents, 8.50 nats" in told
+    assert "true NLL, -log p(x), of the same test documents, 8.50 nats" in told
 
 
 def test_marks_are_explained_exactly_when_they_are_used(simple: Any, study: Any) -> None:

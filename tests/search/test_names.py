@@ -1,4 +1,4 @@
-"""Trials under readable names in Ray's dashboard: what its actors are called and what their logs say."""
+"""Trials under readable names in Ray's dashboard: what its workers and actors are called and what their logs say."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def test_actors_are_named_by_the_trial_they_began_with_and_log_those_that_follow
     assert all(re.fullmatch(r"readable-\d\.\.\.", actor.repr_name) for actor in actors)
     logged = "".join(worker.read_text() for actor in actors for worker in logs().glob(f"worker-*-{actor.pid}.out"))
     assert set(re.findall(r"readable-\d", logged)) == {f"readable-{number}" for number in range(5)}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_a_worker_has_the_name_of_the_trial_that_it_trains(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, told = make_space("study=titled", search={"trials": 4}), {"readings": "fake_trials:introspective"}
+    assert run_space(space, folder=tmp_path / "titled", console=Console(file=StringIO()), **told) == 0
+    titles = {folder.name: (folder / "title").read_text() for folder in (tmp_path / "titled" / "trials").iterdir()}
+    assert titles == {str(number): f"ray::titled-{number}" for number in range(4)}
