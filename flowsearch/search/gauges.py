@@ -3,19 +3,26 @@
 Each node serves its metrics on the port that `ray.nodes()` names, and Ray keeps a list of all of them for Prometheus,
 where a gauge has the prefix `ray_`. `cluster/grafana/flowsearch.json` draws them.
 
-1. A trial that has ended keeps its last values for as long as the driver runs.
+1. Ray forgets a value that was not set for two of its reporting intervals, 20 s, and an epoch may take hours: those of
+   running trials and of the study are set again every `REFRESH` seconds. A trial that has ended is gone soon after;
+   Prometheus has its history.
 2. A value that is not a number is shown as it is: Prometheus knows NaN.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from flowsearch.results.journal import STATES
 from flowsearch.search.asktell import AskTell, Trial
 from flowsearch.search.recorder import Watcher
+
+REFRESH = 5.0
+"""Seconds between two times at which everything is set again."""
 
 PREFIX = "ray_"
 """What Ray puts before the name of every gauge."""
@@ -30,10 +37,13 @@ OF_TRIALS = {
 TRIALS = "flowsearch_trials", "Trials of the study in each state."
 GPU_SECONDS = "flowsearch_gpu_seconds", "Seconds of recorded epochs of all trials, times GPUs per trial."
 
+BEST = "flowsearch_best_validation_elbo", "Best validation ELBO of any trial so far, nats per document."
+
 GAUGES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(OF_TRIALS, ("study", "trial")),
     TRIALS[0]: ("study", "state"),
     GPU_SECONDS[0]: ("study",),
+    BEST[0]: ("study",),
 }
 """Every gauge, and its tags."""
 
@@ -43,35 +53,55 @@ class Gauges(Watcher):
 
     Args:
         search: what is measured.
+        clock: seconds, from any origin.
     """
 
-    def __init__(self, search: AskTell) -> None:
-        self._search = search
+    def __init__(self, search: AskTell, clock: Callable[[], float] = time.monotonic) -> None:
+        self._search, self._clock = search, clock
+        self._due = clock() + REFRESH
 
     @cached_property
     def _gauges(self) -> dict[str, Any]:
         from ray.util.metrics import Gauge
 
-        about = {name: text for name, (_, text) in OF_TRIALS.items()} | dict([TRIALS, GPU_SECONDS])
+        about = {name: text for name, (_, text) in OF_TRIALS.items()} | dict([TRIALS, GPU_SECONDS, BEST])
         return {name: Gauge(name, description=about[name], tag_keys=tags) for name, tags in GAUGES.items()}
 
     def started(self, trial: Trial) -> None:
-        self._count()
+        self._study()
 
     def reported(self, trial: Trial, epoch: int) -> None:
-        tags = {"study": self._search.space.study, "trial": str(trial.number)}
-        for name, (metric, _) in OF_TRIALS.items():
-            if metric in trial.latest:
-                self._gauges[name].set(trial.latest[metric], tags=tags)
-        seconds = sum(one.seconds for one in self._search.trials)
-        gpus = float(self._search.space.resources.gpus_per_trial)
-        self._gauges[GPU_SECONDS[0]].set(seconds * gpus, tags={"study": self._search.space.study})
+        self._trial(trial)
+        self._study()
 
     def finished(self, trial: Trial) -> None:
-        self._count()
+        self._study()
 
-    def _count(self) -> None:
-        counts = Counter(one.state for one in self._search.trials)
+    def tick(self) -> None:
+        """Set everything again, if it is time; called several times a second."""
+        if self._clock() >= self._due:
+            for trial in self._search.trials:
+                if trial.state == "RUNNING":
+                    self._trial(trial)
+            self._study()
+            self._due = self._clock() + REFRESH
+
+    def _trial(self, trial: Trial) -> None:
+        for name, (metric, _) in OF_TRIALS.items():
+            if metric in trial.latest:
+                self._set(name, trial.latest[metric], trial=str(trial.number))
+
+    def _study(self) -> None:
+        trials = self._search.trials
+        counts = Counter(one.state for one in trials)
         for state in STATES:
-            tags = {"study": self._search.space.study, "state": state}
-            self._gauges[TRIALS[0]].set(counts[state], tags=tags)
+            self._set(TRIALS[0], counts[state], state=state)
+        seconds = sum(one.seconds for one in trials)
+        self._set(GPU_SECONDS[0], seconds * float(self._search.space.resources.gpus_per_trial))
+        known = [one for one in trials if one.value is not None]
+        bounds = [one for one in known if one.is_bound] or known
+        if bounds:
+            self._set(BEST[0], max(one.value for one in bounds if one.value is not None))
+
+    def _set(self, name: str, value: float, **tags: str) -> None:
+        self._gauges[name].set(value, tags={"study": self._search.space.study, **tags})

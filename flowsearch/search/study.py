@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -239,12 +239,15 @@ def searched(
         signals.install()  # Ray has put its own handlers in place
         if there.dashboard:
             view.note(f"Ray dashboard: {there.dashboard} (its token: ray get-auth-token)")
-        recorder.watcher = Watchers([recorder.watcher, Gauges(recorder.asktell)])
+        gauges = Gauges(recorder.asktell)
+        recorder.watcher = Watchers([recorder.watcher, gauges])
+        drain = Drain(recorder, view, signals, meter)
+        beats: list[Callable[[], None]] = [drain, view.tick, gauges.tick, Snapshots(folder, view)]
         try:
             with view:
                 if signals.received is None:
                     with signals.insisting():
-                        tune(recorder, view, Drain(recorder, view, signals, meter), workers, there.concurrent)
+                        tune(recorder, beats, drain.is_over, workers, there.concurrent)
         except KeyboardInterrupt:
             view.note("stopped at once")
         except Exception as error:
@@ -260,8 +263,22 @@ def searched(
             shutil.rmtree(folder / RAY, ignore_errors=True)
 
 
-def tune(recorder: Recorder, view: View, drain: Drain, workers: Workers, concurrent: int) -> None:
-    """Ray Tune, told to do what it does well: place trials on machines, one after another in the same actors."""
+def tune(
+    recorder: Recorder,
+    beats: Sequence[Callable[[], None]],
+    is_over: Callable[[], bool],
+    workers: Workers,
+    concurrent: int,
+) -> None:
+    """Ray Tune, told to do what it does well: place trials on machines, one after another in the same actors.
+
+    Args:
+        recorder: whose search it is.
+        beats: called several times a second.
+        is_over: whether trials are to stop in the middle of an epoch.
+        workers: what trials are made of.
+        concurrent: trials at once, at most.
+    """
     from ray import tune as ray_tune
 
     from flowsearch.search.scheduler import RecordingScheduler
@@ -295,8 +312,8 @@ def tune(recorder: Recorder, view: View, drain: Drain, workers: Workers, concurr
         run_config=ray_tune.RunConfig(
             name=space.study,
             storage_path=str(folder / RAY),
-            stop=Stop(drain.is_over),
-            callbacks=[Heartbeat([drain, view.tick, Snapshots(folder, view)])],
+            stop=Stop(is_over),
+            callbacks=[Heartbeat(beats)],
             checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),

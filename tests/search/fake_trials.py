@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from flowsearch.errors import Diverged
 from flowsearch.results import Reading
@@ -37,6 +38,19 @@ def introspective(config: Mapping[str, Any], *, directory: Path, corpus: Any = N
     """`curve`, writing down what its process is called."""
     for readings in curve(config, directory=directory):
         (directory / "title").write_text(Path("/proc/self/cmdline").read_text().partition("\0")[0])
+        yield readings
+
+
+def patient(config: Mapping[str, Any], *, directory: Path, corpus: Any = None) -> Iterator[Readings]:
+    """`curve`, with an epoch of 35 s, at whose end it writes down what Ray's metrics are."""
+    import ray
+
+    for number, readings in enumerate(curve(config, directory=directory)):
+        if number:
+            time.sleep(35)
+            [node] = ray.nodes()
+            with urlopen(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics") as answer:
+                (directory / "metrics").write_bytes(answer.read())
         yield readings
 
 

@@ -18,7 +18,7 @@ from toy_spaces import MakeSpace
 
 from flowsearch.results import Reading
 from flowsearch.search.asktell import AskTell, Trial, Verdict
-from flowsearch.search.gauges import GAUGES, PREFIX, Gauges
+from flowsearch.search.gauges import GAUGES, PREFIX, REFRESH, Gauges
 from flowsearch.search.recorder import Watcher
 from flowsearch.search.study import run_space
 from flowsearch.search.watchers import Watchers
@@ -68,6 +68,30 @@ def test_gauges_say_what_the_search_knows(make_space: MakeSpace, dials: dict[str
     counts = {"COMPLETE": 0, "PRUNED": 1, "FAIL": 0, "RUNNING": 1}
     assert dials["flowsearch_trials"].values == {("toy", state): count for state, count in counts.items()}
     assert dials["flowsearch_gpu_seconds"].values == {("toy",): 20.0}
+    assert dials["flowsearch_best_validation_elbo"].values == {("toy",): -8.0}
+
+
+def test_what_lasts_is_set_again(make_space: MakeSpace, dials: dict[str, Dial]) -> None:
+    """Ray forgets what was not set for a while; a trial that has ended may be forgotten."""
+    search, now = AskTell(make_space(search={"trials": 2}), 0), [0.0]
+    gauges = Gauges(search, lambda: now[0])
+    for number in range(2):
+        gauges.started(search.ask())  # type: ignore[arg-type]
+        search.report(number, 1, [Reading(1, "valid", {"elbo": -9.0 + number})], 30.0)
+        gauges.reported(search.trials[number], 1)
+    search.finish(1, Verdict("PRUNED", "x"))
+    gauges.finished(search.trials[1])
+    for dial in dials.values():
+        dial.values.clear()
+    now[0] = REFRESH - 0.1
+    gauges.tick()
+    assert not any(dial.values for dial in dials.values())
+    now[0] = REFRESH
+    gauges.tick()
+    assert dials["flowsearch_validation_elbo"].values == {("toy", "0"): -9.0}
+    assert dials["flowsearch_best_validation_elbo"].values == {("toy",): -8.0}
+    assert dials["flowsearch_trials"].values[("toy", "RUNNING")] == 1
+    assert dials["flowsearch_gpu_seconds"].values == {("toy",): 0.0}
 
 
 def test_grafana_asks_for_gauges_that_there_are_with_tags_that_they_have() -> None:
@@ -164,3 +188,15 @@ def test_prometheus_finds_the_gauges_of_a_study(make_space: MakeSpace, tmp_path:
     assert complete == [3]
     trials = {found for line in lines for found in re.findall(r'study="gauged",trial="(\d+)"', tagged(line))}
     assert trials == {"0", "1", "2"}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_here")
+def test_a_gauge_outlasts_a_long_epoch(make_space: MakeSpace, tmp_path: Path) -> None:
+    space, folder = replace(make_space("training.epochs=2", search={"trials": 1}), study="long"), tmp_path / "long"
+    told = {"readings": "fake_trials:patient"}
+    assert run_space(space, folder=folder, console=Console(file=StringIO()), **told) == 0
+    seen = (folder / "trials" / "0" / "metrics").read_text().splitlines()
+    names = {line.partition("{")[0] for line in seen if 'study="long"' in line}
+    assert names == {PREFIX + name for name in GAUGES}
