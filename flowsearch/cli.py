@@ -52,7 +52,7 @@ class Commands(TyperGroup):
         1. A `FlowsearchError` is one red line, `flowsearch: <message>`, and its exit code.
         2. Ctrl-C ends with 130.
         3. A reader that went away, as `| head` does, is no error and prints nothing.
-        4. What the system refuses (a full disk, a folder that may not be read) is one line and 1.
+        4. What the system refuses (a full disk, a folder that may not be read, memory) is one line and 1.
         """
         try:
             result = super().invoke(ctx)
@@ -68,6 +68,9 @@ class Commands(TyperGroup):
             raise typer.Exit(0) from None
         except OSError as error:
             complain(f"{error.filename or 'system'}: {error.strerror or error}")
+            raise typer.Exit(1) from None
+        except MemoryError as error:
+            complain(f"out of memory: {error}" if str(error) else "out of memory")
             raise typer.Exit(1) from None
 
 
@@ -130,6 +133,9 @@ def run(
         str | None, typer.Option(metavar="ADDR", help="Of a Ray cluster; without it this machine is used.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a study that exists.")] = False,
+    resume_if_exists: Annotated[
+        bool, typer.Option("--resume-if-exists", help="The same if it does: for jobs that are started again.")
+    ] = False,
     allow_change: Annotated[
         bool, typer.Option("--allow-change", help="Continue it although its space, code or corpus has changed.")
     ] = False,
@@ -155,7 +161,7 @@ def run(
         overrides or [],
         results=results,
         address=address,
-        resume=resume,
+        resume=None if resume_if_exists and not resume else resume,
         allow_change=allow_change,
         dry_run=dry_run,
         plain=plain,

@@ -136,6 +136,9 @@ def test_run_passes_on_what_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_pa
     named = {"results": tmp_path, "address": None, **flags, "log": ["tensorboard", "wandb"], "mirror": None}
     assert seen == [((Path("a.yaml"), ["seed=1", "~search.pruner"]), named)]
     assert done.exit_code == 143
+    for flags, resume in (((), False), (("--resume-if-exists",), None), (("--resume", "--resume-if-exists"), True)):
+        invoke("run", "a.yaml", *flags)
+        assert seen[-1][1]["resume"] is resume
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,7 @@ def test_run_passes_on_what_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_pa
         (Damaged("x"), 3),
         (KeyboardInterrupt(), 130),
         (OSError(28, "No space left on device", "journal.jsonl"), 1),
+        (MemoryError("Unable to allocate 93 TiB"), 1),
     ],
     ids=repr,
 )

@@ -53,7 +53,10 @@ def place(uri: str) -> Place:
     import pyarrow as pa
     from pyarrow import fs as pafs
 
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise BadInput(f"{uri}: {_line(error)}; expected s3://BUCKET/FOLDER") from None
     if parts.password is not None or (parts.scheme == "s3" and parts.username is not None):
         raise BadInput(
             f"{parts.scheme}://...@{parts.hostname}: a credential in an address; leave it to the environment"
@@ -102,7 +105,7 @@ class Mirror:
             file = self.folder / name
             if not file.exists() or (info.mtime_ns or 0) > file.stat().st_mtime_ns:
                 _take(self.there / name, file)
-            self._sent[name] = _stamp(file)
+                self._sent[name] = _stamp(file)
 
     def _files(self) -> Iterator[Path]:
         """The regular files that readers read, the journal first."""
@@ -134,6 +137,8 @@ def fetch(there: Place, names: list[str], results: Path, *, heavy: bool) -> list
     """
     try:
         known = studies_at(there)
+        if not known:
+            raise StudyError(f"{there.path}: no studies there")
         for name in names or known:
             if name not in known:
                 raise StudyError(f"{there.path}: no study '{name}'{nearest(name, known)}")

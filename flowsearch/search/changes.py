@@ -20,8 +20,9 @@ from flowsearch.results.store import JOURNAL
 from flowsearch.search.asktell import AskTell
 from flowsearch.search.space import Space, load, rebuild, sections
 
-FREE = ("resources", "search.trials", "search.confirm", "search.budget")
-"""What may change without asking: how long a study is and what it runs on change none of its trials."""
+FREE = ("resources", "search.trials", "search.confirm", "search.budget", "data.root")
+"""What may change without asking: how long a study is, what it runs on, and where its text lies (which has a checksum)
+change none of its trials."""
 
 SPACE = "space.yaml"
 CORPUS = "corpus"
@@ -149,6 +150,11 @@ def shown(value: Any) -> str:
 
 def _stays(before: Space, now: Space, params: Mapping[str, Any]) -> bool:
     try:
-        return sections(rebuild(before, params)) == sections(rebuild(now, params))
+        return _without_root(rebuild(before, params)) == _without_root(rebuild(now, params))
     except SpaceError:
         return False
+
+
+def _without_root(tree: Mapping[str, Any]) -> dict[str, Any]:
+    found = sections(tree)
+    return {**found, "data": {**found["data"], "root": None}}

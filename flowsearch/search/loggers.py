@@ -5,7 +5,8 @@ scalars `train/...`, `valid/...` and `test/...` at each epoch. The journal stays
 
 1. A library that is not installed is named before anything starts.
 2. A logger that fails says so once and is silent from then on; the search goes on.
-3. Nothing leaves the machine unless the environment says so: `WANDB_MODE` and `MLFLOW_TRACKING_URI` are heeded.
+3. Nothing leaves the machine unless the environment says so: `WANDB_MODE`, `MLFLOW_TRACKING_URI` and
+   `MLFLOW_DISABLE_TELEMETRY` are heeded.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class MLflow(Logger):
     statuses: ClassVar[Mapping[str, str]] = {"COMPLETE": "FINISHED", "FAIL": "FAILED"}
 
     def __init__(self, study: str, folder: Path, note: Note = print) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
         super().__init__(study, folder, note)
         folder.mkdir(parents=True, exist_ok=True)
         elsewhere = os.environ.get("MLFLOW_TRACKING_URI")

@@ -5,7 +5,8 @@
 2. Below a `choice`, a key goes into every candidate that has it: `model.posterior.k=2` fixes k of Planar and of IAF.
 3. The value replaces what was there whole, be it a value, a range or a component.
 4. A list in place of a value is a choice: `model.posterior.k=[1,2]` is `model.posterior.k={choice: [1, 2]}`.
-5. A key also leads into what is null or empty so far: `search.budget.hours=20`, `search.require.active_units.min=1`.
+5. A key also leads into what is null or empty so far: `search.budget.hours=20`, `search.require.active_units.min=1`,
+   `search.pruner.ASHA.resource=seconds`.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def put_field(value: Any, path: list[str], new: Any, field: FieldInfo | None) ->
     component."""
     rooms = catalogue(field)
     if field is None or rooms:
-        return put_below(value, path, new, rooms)
+        held = path[0] if value is None and path[0] in rooms else value
+        return put_below(held, path, new, rooms)
     section = next((kind for kind in kinds(field) if isclass(kind) and issubclass(kind, BaseModel)), None)
     if isinstance(value, Mapping | None):
         if get_origin(field.annotation) is dict:

@@ -25,8 +25,7 @@ from flowsearch.errors import FlowsearchError
 from flowsearch.results import Journal, Reading
 from flowsearch.search.asktell import AskTell, Trial, Verdict
 from flowsearch.search.disk import refused
-from flowsearch.search.task import Task, as_rows
-from flowsearch.training.checkpoint import LAST
+from flowsearch.search.task import LAST, Task, as_rows
 
 
 class Watcher:
@@ -112,7 +111,7 @@ class Recorder:
         )
         self.watcher.started(trial)
         name = f"{self.asktell.space.study}-{trial.number}"
-        return Task(trial.number, dict(trial.config), str(self.directory(trial.number)), name)
+        return Task(trial.number, dict(trial.config), str(self.directory(trial.number)), name, trial.last_epoch)
 
     def report(self, number: int, epoch: int, readings: Sequence[Reading], seconds: float) -> bool:
         """Record what was measured after an epoch; True if the trial is to stop here, which it then has."""

@@ -69,7 +69,7 @@ def run(
     *,
     results: Path,
     address: str | None = None,
-    resume: bool = False,
+    resume: bool | None = False,
     allow_change: bool = False,
     dry_run: bool = False,
     plain: bool = False,
@@ -83,7 +83,7 @@ def run(
         overrides: `key=value`.
         results: the folder that holds the study's.
         address: of a Ray cluster; None starts Ray here.
-        resume: go on with a study that exists.
+        resume: go on with a study that exists; None: if it does.
         allow_change: although its space, the code or its corpus is not what it was.
         dry_run: say what would run, and start nothing.
         plain: one line per event even on a terminal.
@@ -103,6 +103,7 @@ def run(
     space = load(file, overrides)
     folder = results.resolve() / space.study
     console = Console(highlight=False, markup=False, emoji=False)
+    resume = exists(folder) if resume is None else resume
     check_folder(folder, resume=resume)
     corpus = load_corpus(space)
     changed = changes(folder, space, corpus.checksum, code()) if resume else []
@@ -430,16 +431,21 @@ class Signals:
 STRANDED = Verdict("FAIL", "its configuration or its corpus was changed while it ran")
 
 
+def exists(folder: Path) -> bool:
+    """Whether there is a study to resume."""
+    return (folder / JOURNAL).exists()
+
+
 def check_folder(folder: Path, *, resume: bool) -> None:
     """Refuse to overwrite a study, or to resume one that is not there.
 
     Raises:
         StudyError: with what to do instead.
     """
-    exists = (folder / JOURNAL).exists()
-    if exists and not resume:
+    is_there = exists(folder)
+    if is_there and not resume:
         raise StudyError(f"{folder}: this study exists; --resume goes on with it, study=NAME starts another")
-    if resume and not exists:
+    if resume and not is_there:
         raise StudyError(f"{folder}: no study to resume; without --resume it starts")
 
 

@@ -11,6 +11,9 @@ from flowsearch.results import Reading
 READINGS = "flowsearch.training.trial:readings"
 """Where a study's trials come from: `module:function`, imported in the worker only."""
 
+LAST = "last.pt"
+"""The checkpoint from which a trial goes on, in its folder."""
+
 Row = Mapping[str, Any]
 """A reading as JSON: `{split, values}`."""
 
@@ -24,12 +27,14 @@ class Task:
         config: everything that determines it.
         directory: where its checkpoints lie; it goes on from the last one.
         name: for dashboards.
+        epoch: the last one that the driver has heard of.
     """
 
     trial: int
     config: Mapping[str, Any]
     directory: str
     name: str
+    epoch: int = 0
 
 
 class Crash(Exception):

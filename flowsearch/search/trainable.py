@@ -22,7 +22,7 @@ from flowsearch.errors import Diverged
 from flowsearch.results import Reading
 from flowsearch.results.mirror import place
 from flowsearch.search.disk import refuses
-from flowsearch.search.task import READINGS, Crash, DiskRefused, OutOfMemory, Task, as_rows
+from flowsearch.search.task import LAST, READINGS, Crash, DiskRefused, OutOfMemory, Task, as_rows
 from flowsearch.search.trialcopy import TrialCopy
 
 Readings = Callable[..., Iterator[list[Reading]]]
@@ -33,7 +33,9 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
 
     1. A trial that diverges ends as FAIL; the actor goes on with the next.
     2. Any other exception ends the actor too, because it may have left the process or its device in any state.
-    3. Running out of memory and a disk that refuses have exceptions of their own: the driver does not blame the trial.
+    3. A checkpoint from a mirror may be ahead of the journal from the same mirror, and epochs between the two would be
+       in no table: such a trial begins again, and its numbers are the same.
+    4. Running out of memory and a disk that refuses have exceptions of their own: the driver does not blame the trial.
     """
 
     def setup(
@@ -74,8 +76,10 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
         title(self._task.name)
         began = time.perf_counter()
         try:
-            readings = next(self._iterator())
+            readings = self._next()
         except StopIteration:
+            if self._copy is not None:
+                self._copy.push(at_once=True)  # nobody asks for the trial again
             return ended("COMPLETE")
         except Diverged as error:
             return ended("FAIL", str(error))
@@ -102,17 +106,25 @@ class TrialActor(Trainable):  # type: ignore[misc]  # Ray's class has no types
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing to load: see `save_checkpoint`."""
 
-    def _iterator(self) -> Iterator[list[Reading]]:
-        if self._epochs is None:
-            self._prepare()
-            directory = Path(self._task.directory)
-            directory.mkdir(parents=True, exist_ok=True)
-            if self._place is not None:
-                uri, folder = self._place
-                self._copy = TrialCopy(directory, place(uri) / folder / self._task.trial)
-                self._copy.pull()
-            assert self._readings is not None
-            self._epochs = iter(self._readings(self._task.config, directory=directory, corpus=self._corpus))
+    def _next(self) -> list[Reading]:
+        if self._epochs is not None:
+            return next(self._epochs)
+        self._prepare()
+        directory = Path(self._task.directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        if self._place is not None:
+            uri, folder = self._place
+            self._copy = TrialCopy(directory, place(uri) / folder / self._task.trial)
+            self._copy.pull()
+        first = next(self._begin(directory))
+        if first[0].epoch > self._task.epoch + 1:
+            (directory / LAST).unlink(missing_ok=True)
+            first = next(self._begin(directory))
+        return first
+
+    def _begin(self, directory: Path) -> Iterator[list[Reading]]:
+        assert self._readings is not None
+        self._epochs = iter(self._readings(self._task.config, directory=directory, corpus=self._corpus))
         return self._epochs
 
     def _prepare(self) -> None:

@@ -153,8 +153,12 @@ def test_the_newer_of_two_copies_wins(kind: str, tmp_path: Path, s3: str) -> Non
     Mirror(one, there).pull()
     assert (one / "last.pt").read_text() == "epoch 5"
     (one / "last.pt").write_text("epoch 6")
-    Mirror(one, there).pull()
+    again = Mirror(one, there)
+    again.pull()
     assert (one / "last.pt").read_text() == "epoch 6"
+    again.push()
+    Mirror(tmp_path / "third", there).pull()
+    assert (tmp_path / "third" / "last.pt").read_text() == "epoch 6"
 
 
 def test_a_name_from_there_cannot_leave_the_folder(tmp_path: Path) -> None:
@@ -185,6 +189,7 @@ def test_a_study_that_is_here_is_not_written_over(tmp_path: Path) -> None:
     [
         ("results", "results: .*expected s3://BUCKET/FOLDER"),
         ("ftp://host/folder", "ftp://host/folder: .*expected s3://BUCKET/FOLDER"),
+        ("s3://[bucket", r"s3://\[bucket: .*expected s3://BUCKET/FOLDER"),
         ("s3://key:secret@bucket/folder", r"s3://\.\.\.@bucket: a credential in an address"),
         ("s3://key@bucket/folder", r"s3://\.\.\.@bucket: a credential in an address"),
         ("", "expected s3://BUCKET/FOLDER"),

@@ -109,6 +109,28 @@ def test_another_node_goes_on_where_no_disk_is_shared(tmp_path: Path) -> None:
     assert (tmp_path / "bucket" / "toy" / "trials" / "0" / "last.txt").read_text() == "5"
 
 
+@pytest.mark.parametrize(("heard", "epochs"), [(0, [1, 2, 3, 4]), (2, [1, 2, 3, 4]), (3, [4, 5, 6]), (4, [4, 5, 6])])
+def test_a_checkpoint_that_is_ahead_of_the_journal_leaves_no_hole(
+    tmp_path: Path, heard: int, epochs: list[int]
+) -> None:
+    """The journal's copy may be older than the checkpoint's, by as many epochs as fit between two copies."""
+    trial = tmp_path / "trials" / "0"
+    trial.mkdir(parents=True)
+    (trial / "last.pt").write_text('{"epoch": 4}')
+    config = {"training": {"epochs": 6}, "model": {"latent_size": 8}, "objective": {"beta": 1.0}, "seed": 0}
+    actor = object.__new__(TrialActor)
+    actor.setup({"task": Task(0, config, str(trial), "toy-0", heard)}, readings="fake_trials:resumable")
+    found = [actor.step() for _ in range(4)]
+    assert [step["epoch"] for step in found if "epoch" in step] == epochs
+
+
+def test_a_trial_that_ends_has_sent_its_model_before_it_says_so(tmp_path: Path) -> None:
+    where = ((tmp_path / "bucket").as_uri(), "toy/trials")
+    actor = steps(tmp_path, where, node="a", count=7)
+    assert [next(actor) for _ in range(7)][-1]["state"] == "COMPLETE"
+    assert (tmp_path / "bucket" / "toy" / "trials" / "0" / "last.txt").read_text() == "6"
+
+
 def test_a_trial_whose_copy_fails_trains_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bucket").write_text("a file, not a folder")
     where = ((tmp_path / "bucket").as_uri(), "toy/trials")

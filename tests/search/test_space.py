@@ -286,6 +286,7 @@ def test_overrides_apply_in_order():
     [
         (["search.budget.hours=40"], "budget", {"hours": 40, "trial_hours": None}),
         (["search.budget={hours: 3}", "search.budget.trial_hours=9"], "budget", {"hours": 3, "trial_hours": 9}),
+        (["search.pruner=null", "search.pruner.ASHA.resource=seconds"], "pruner", {"ASHA": {"resource": "seconds"}}),
         (["search.confirm.best=2", "search.confirm.seeds=3"], "confirm", {"best": 2, "seeds": 3}),
         (["search.require.kl.min=1"], "require", {"kl": {"min": 1, "max": None, "after": 0}}),
         (
