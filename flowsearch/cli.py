@@ -291,16 +291,18 @@ def dashboard(
 
 def _keep(folder: Path, storage: str, *, once: bool) -> None:
     """Keep a study in a database until Ctrl-C."""
+    from contextlib import closing
+
     from flowsearch.search.database import kept, shown
 
-    said = kept(folder, storage)
-    typer.echo(next(said))
-    if once:
-        return
-    typer.echo(f"optuna-dashboard {shown(storage)} shows it; Ctrl-C ends this, not the study")
-    for line in said:
-        if line:
-            typer.echo(line)
+    with closing(kept(folder, storage)) as said:
+        typer.echo(next(said))
+        if once:
+            return
+        typer.echo(f"optuna-dashboard {shown(storage)} shows it; Ctrl-C ends this, not the study")
+        for line in said:
+            if line:
+                typer.echo(line)
 
 
 @app.command()

@@ -14,7 +14,10 @@ The journal is read, never written: whatever happens to the storage changes noth
 4. Recorded parameters that the space no longer has leave a trial without parameters; so do those whose range is not
    the one that the storage has them from.
 5. A COMPLETE trial has the values of its epoch with the best ELBO; a PRUNED one has that of its last, as in Optuna.
-6. A storage that has part of the study already, from a follower that ended, gets the rest.
+6. A storage that has part of the study already, from a follower that ended, gets the rest; so does one that a follower
+   was killed in before it had said whose study it is. What it has must be what the journal says.
+7. One follower at a time writes a study: what another one, or a person in the browser, has put there is left alone,
+   and no row is written under a number that is taken.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
@@ -46,6 +49,9 @@ FRESH = 1.0
 
 SHOWN = ("kl", "active_units", "ppl", "mutual_information")
 """Metrics of the latest validation reading that a trial has as user attributes."""
+
+GIVEN = ("label", "seed", "phase")
+"""What a trial is told when it starts, as user attributes: by them a trial is known again."""
 
 ORIGIN = "flowsearch:began"
 """Attribute of a study in a storage: the time of its journal's first event, which no other study has."""
@@ -85,6 +91,14 @@ class Told:
         values = [self.best.get(name, math.nan) for name in objectives]
         return (self.state, values) if all(map(math.isfinite, values)) else (TrialState.FAIL, None)
 
+    def explains(self, held: FrozenTrial, objectives: Mapping[str, str]) -> bool:
+        """Whether a storage's trial can come from this one; its curve may end earlier."""
+        if held.user_attrs and any(held.user_attrs.get(name) != self.attributes.get(name) for name in GIVEN):
+            return False
+        if held.params and self.params and held.params != self.params:
+            return False
+        return not held.state.is_finished() or (held.state, held.values) == self.outcome(objectives)
+
     def frozen(self, objectives: Mapping[str, str]) -> FrozenTrial:
         """The whole trial, for a storage that does not have it."""
         state, values = self.outcome(objectives)
@@ -114,7 +128,8 @@ class Follower:
 
     Raises:
         SpaceError: the study's own space cannot be read.
-        StudyError: the storage has another study of that name.
+        StudyError: the storage has another study of that name, or what the journal does not say; or it is to have a
+            study that has not begun.
     """
 
     def __init__(
@@ -128,8 +143,9 @@ class Follower:
         self._offset, self._read = 0, -FRESH
         self._told: dict[int, Told] = {}
         self.storage = storage or InMemoryStorage()
-        self._study_id = self._joined()
+        self._study_id = self._joined(is_kept=storage is not None)
         self._held = {one.number: one for one in self.storage.get_all_trials(self._study_id)}
+        self._is_compared = False
         self.follow()
 
     @property
@@ -144,7 +160,11 @@ class Follower:
         return len(self._held)
 
     def follow(self) -> None:
-        """Take in what the journal has gained since the last time."""
+        """Take in what the journal has gained since the last time.
+
+        Raises:
+            StudyError: somebody else has changed the study in the storage, or deleted it.
+        """
         with self._lock:
             if self._clock() - self._read < FRESH:
                 return
@@ -155,16 +175,21 @@ class Follower:
                 step = STEPS.get(event["event"])
                 if step is not None and step(self, int(event["trial"]), event):
                     changed.add(int(event["trial"]))
-            for number in sorted(changed):
-                self._write(number)
+            self._compare()
+            try:
+                for number in sorted(changed):
+                    self._write(number)
+            except KeyError as error:
+                raise StudyError(
+                    f"{self._folder.name}: the study was deleted from the storage; the same command makes it anew"
+                ) from error
             self._offset = found.end
 
     def start(self, number: int, event: Mapping[str, Any]) -> bool:
         """A trial begins, or begins again."""
         if number in self._told:
             return False
-        names = ("label", "seed", "phase")
-        attributes = {name: event[name] for name in names if event.get(name) is not None}
+        attributes = {name: event[name] for name in GIVEN if event.get(name) is not None}
         params, distributions = self._placed(event["params"])
         self._told[number] = Told(params, distributions, attributes, event.get("time"))
         return True
@@ -192,28 +217,61 @@ class Follower:
         told.state, told.ended = TrialState[event["state"]], event.get("time")
         return True
 
-    def _joined(self) -> int:
-        """The study in the storage, which is made if it is not there."""
-        name, origin = self._folder.name, self._origin()
-        try:
-            study_id = self.storage.get_study_id_from_name(name)
-        except KeyError:
-            directions = [StudyDirection[direction.upper()] for direction in self._objectives.values()]
-            study_id = self.storage.create_new_study(directions, name)
-            self.storage.set_study_user_attr(study_id, ORIGIN, origin)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                self.study.set_metric_names([f"validation {objective}" for objective in self._objectives])
-        if self.storage.get_study_user_attrs(study_id).get(ORIGIN) != origin:
-            raise StudyError(
-                f"{name}: the storage has another study of that name, and only a study's own follower changes it; "
-                f"optuna delete-study --study-name {name} --storage URL makes room"
-            )
+    def _joined(self, *, is_kept: bool) -> int:
+        """The study in the storage, which is made if it is not there; one that is kept must have begun, or nothing
+        would tell it from others."""
+        name, events = self._folder.name, read(self._folder / JOURNAL).events
+        if is_kept and not events:
+            raise StudyError(f"{name}: the study has not begun yet; try again when its first trial runs")
+        origin = events[0].get("time") if events else None
+        directions = [StudyDirection[direction.upper()] for direction in self._objectives.values()]
+        study_id = self._named(name, directions)
+        held = self.storage.get_study_user_attrs(study_id)
+        is_ours = held[ORIGIN] == origin if ORIGIN in held else not self.storage.get_all_trials(study_id)
+        if not is_ours:
+            raise self._refusal("the storage has another study of that name")
+        if self.storage.get_study_directions(study_id) != directions:
+            raise self._refusal("the study in the storage has other objectives than the study's space")
+        if ORIGIN not in held:
+            self._claim(study_id, origin)
         return study_id
 
-    def _origin(self) -> float | None:
-        events = read(self._folder / JOURNAL).events
-        return events[0].get("time") if events else None
+    def _named(self, name: str, directions: list[StudyDirection]) -> int:
+        """The study of that name, whoever makes it."""
+        try:
+            return self.storage.get_study_id_from_name(name)
+        except KeyError:
+            pass
+        try:
+            return self.storage.create_new_study(directions, name)
+        except DuplicatedStudyError:
+            return self.storage.get_study_id_from_name(name)
+
+    def _claim(self, study_id: int, origin: float | None) -> None:
+        """Say whose study it is, last of all: until then it may be claimed again."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study.set_metric_names([f"validation {objective}" for objective in self._objectives])
+        self.storage.set_study_user_attr(study_id, ORIGIN, origin)
+
+    def _compare(self) -> None:
+        """Once, when the journal is known: nothing is added to what it does not explain."""
+        if self._is_compared:
+            return
+        self._is_compared = True
+        for number, held in self._held.items():
+            told = self._told.get(number)
+            is_lost = told is None and number < max(self._told, default=0)
+            if not is_lost and (told is None or not told.explains(held, self._objectives)):
+                raise self._refusal(f"trial {number} in the storage is not the journal's")
+
+    def _refusal(self, why: str) -> StudyError:
+        """An error with the way out."""
+        name = self._folder.name
+        return StudyError(
+            f"{name}: {why}, and only a study's own follower changes it; "
+            f"optuna delete-study --study-name {name} --storage URL makes room, then start again"
+        )
 
     def _placed(self, params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]:
         """Parameters and their ranges, if the space has them."""
@@ -235,6 +293,15 @@ class Follower:
         told, held = self._told[number], self._held[number]
         if held.state.is_finished():
             return
+        try:
+            self._update(held, told)
+        except UpdateFinishedTrialError as error:
+            if not told.explains(self.storage.get_trial(held._trial_id), self._objectives):
+                raise self._refusal(f"somebody else has ended trial {number} in the storage") from error
+        self._held[number] = self.storage.get_trial(held._trial_id)
+
+    def _update(self, held: FrozenTrial, told: Told) -> None:
+        """Write what a trial of the storage lacks."""
         for epoch in told.curve.keys() - held.intermediate_values.keys():
             self.storage.set_trial_intermediate_value(held._trial_id, epoch, told.curve[epoch])
         for name, value in told.attributes.items():
@@ -243,10 +310,11 @@ class Follower:
         state, values = told.outcome(self._objectives)
         if state.is_finished():
             self.storage.set_trial_state_values(held._trial_id, state, values)
-        self._held[number] = self.storage.get_trial(held._trial_id)
 
     def _add(self, told: Told) -> None:
         number = len(self._held)
+        if self._is_taken(number):
+            raise self._refusal(f"somebody else writes this study, too: trial {number} is there")
         try:
             trial_id = self.storage.create_new_trial(self._study_id, told.frozen(self._objectives))
         except ValueError:
@@ -254,8 +322,15 @@ class Follower:
             trial_id = self.storage.create_new_trial(self._study_id, bare.frozen(self._objectives))
         trial = self.storage.get_trial(trial_id)
         if trial.number != number:
-            raise StudyError(f"{self._folder.name}: somebody else writes this study into the storage")
+            raise self._refusal(f"somebody else writes this study, too: trial {number} is there")
         self._held[number] = trial
+
+    def _is_taken(self, number: int) -> bool:
+        try:
+            self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        except KeyError:
+            return False
+        return True
 
 
 STEPS: Mapping[str, Callable[[Follower, int, Mapping[str, Any]], bool]] = {

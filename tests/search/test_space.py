@@ -286,7 +286,6 @@ def test_overrides_apply_in_order():
     [
         (["search.budget.hours=40"], "budget", {"hours": 40, "trial_hours": None}),
         (["search.budget={hours: 3}", "search.budget.trial_hours=9"], "budget", {"hours": 3, "trial_hours": 9}),
-        (["search.pruner=null", "search.pruner.ASHA.resource=seconds"], "pruner", {"ASHA": {"resource": "seconds"}}),
         (["search.confirm.best=2", "search.confirm.seeds=3"], "confirm", {"best": 2, "seeds": 3}),
         (["search.require.kl.min=1"], "require", {"kl": {"min": 1, "max": None, "after": 0}}),
         (
@@ -299,6 +298,11 @@ def test_overrides_apply_in_order():
 )
 def test_an_override_leads_into_what_was_null_or_empty(texts, key, expected):
     assert load(IAF, texts).resolved["search"][key] == expected
+
+
+def test_an_override_names_a_component_where_there_was_none():
+    pruner = load(IAF, ["search.pruner=null", "search.pruner.ASHA.resource=seconds"]).search.pruner
+    assert (pruner.name, pruner.knobs["resource"]) == ("ASHA", "seconds")
 
 
 def test_what_is_tried_first_can_be_overridden():
