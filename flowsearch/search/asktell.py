@@ -185,6 +185,8 @@ class AskTell:
     def ask(self, params: Parameters | None = None) -> Trial | None:
         """The next trial, now running; None when there is none, or none before a running one has ended.
 
+        1. Replicates have the parameters of the first of them whose start the journal has not lost.
+
         Args:
             params: take these, for the search, instead of drawing.
         """
@@ -194,8 +196,8 @@ class AskTell:
             return self.confirm(*left[0]) if left else None
         configuration, replicate = divmod(len(searched), int(self.space.search.seeds))
         if params is None and replicate:
-            params = searched[-1].params
-        elif params is None and configuration < len(self.planned):
+            params = next((trial.params for trial in searched[-replicate:] if trial.params), None)
+        if params is None and configuration < len(self.planned):
             params = self.planned[configuration]
         if params is not None:
             self.study.enqueue_trial(dict(params))
@@ -331,11 +333,15 @@ class AskTell:
 
     def pareto(self) -> list[Trial]:
         """The COMPLETE trials of the search that no other beats in every objective, highest ELBO first; of those that
-        keep `search.require` if any does, and of those whose objective is a bound if any is."""
-        complete = [trial for trial in self.of(SEARCH) if trial.state == "COMPLETE"]
+        keep `search.require` if any does, and of those whose objective is a bound if any is.
+
+        1. One that ended before an objective was asked for, and lacks it, is compared with none.
+        """
+        objectives = self.space.search.objectives
+        complete = [trial for trial in self.of(SEARCH) if trial.state == "COMPLETE" and has_all(objectives, trial.best)]
         kept = [trial for trial in complete if not trial.broken] or complete
         candidates = [trial for trial in kept if trial.is_bound] or kept
-        on_front = front([oriented(self.space.search.objectives, trial.best) for trial in candidates])
+        on_front = front([oriented(objectives, trial.best) for trial in candidates])
         found = [trial for trial, is_on in zip(candidates, on_front, strict=True) if is_on]
         return sorted(found, key=lambda trial: -trial.best["elbo"])
 
@@ -349,6 +355,15 @@ def oriented(objectives: Mapping[str, str], values: Mapping[str, float]) -> list
     return [values[name] * (1 if direction == "maximize" else -1) for name, direction in objectives.items()]
 
 
+def has_all(objectives: Iterable[str], values: Mapping[str, float]) -> bool:
+    """Whether a reading has every objective, each finite.
+
+    >>> has_all(("elbo", "ppl"), {"elbo": -38.0, "ppl": math.inf}), has_all(("elbo", "kl"), {"elbo": -38.0})
+    (False, False)
+    """
+    return all(math.isfinite(values.get(name, math.nan)) for name in objectives)
+
+
 def identity(params: Parameters) -> Hashable:
     """What makes two configurations of a study the same one."""
     return tuple(sorted(params.items()))
@@ -356,10 +371,13 @@ def identity(params: Parameters) -> Hashable:
 
 def best(trials: Iterable[Trial], count: int, objectives: Mapping[str, str]) -> list[Parameters]:
     """The parameters of the best configurations by their means over COMPLETE trials, best first: those whose objective
-    is a bound, then the others; of each, those on the Pareto front of the objectives come first, then by ELBO."""
+    is a bound, then the others; of each, those on the Pareto front of the objectives come first, then by ELBO.
+
+    1. A trial that lacks an objective, which was asked for after it had ended, is not among them.
+    """
     members: dict[Hashable, list[Trial]] = {}
     for trial in trials:
-        if trial.state == "COMPLETE" and trial.value is not None:
+        if trial.state == "COMPLETE" and has_all(objectives, trial.best):
             members.setdefault(identity(trial.params), []).append(trial)
     kept = [group for group in members.values() if not any(trial.broken for trial in group)]
     bounds = [group for group in kept if all(trial.is_bound for trial in group)]

@@ -12,6 +12,7 @@ would have saved, and what it would have lost.
    winner, none counts for regret, and none counts as collapsed or not.
 3. An order in which no COMPLETE trial is left counts the best ELBO that was seen before the stops.
 4. A replay of curves that were recorded under a pruner knows only what that pruner let live.
+5. A trial whose start the journal has lost does not enter: its parameters, and with them its warm-up, are not known.
 """
 
 from __future__ import annotations
@@ -157,13 +158,15 @@ def recorded(folder: Path, *, everything: bool) -> tuple[list[Recorded], list[st
     done, tree = read(folder / JOURNAL), bounded.read(folder / "space.yaml")
     tables, seconds = fold(done.events), epoch_seconds(done.events)
     states = ("COMPLETE", "PRUNED") if everything else ("COMPLETE",)
+    started = {event.get("trial") for event in done.events if event["event"] == "start"}
     epochs: dict[int, list[int]] = {}
     for number, epoch, split in sorted(tables.readings):
         if split == "valid":
             epochs.setdefault(number, []).append(epoch)
     found = []
     for trial in tables.trials.values():
-        if trial.state in states and trial.phase == "search" and trial.number in epochs:
+        enters = trial.state in states and trial.phase == "search" and trial.number in started
+        if enters and trial.number in epochs:
             rows = [tables.readings[trial.number, epoch, "valid"] for epoch in epochs[trial.number]]
             times = [seconds.get((trial.number, epoch), 0.0) for epoch in epochs[trial.number]]
             found.append(_recorded(trial, rows, times, warmup(trial.params, tree)))

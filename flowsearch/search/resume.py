@@ -8,7 +8,7 @@ its own: never from the seed it began with, which would draw the same configurat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,11 @@ from flowsearch.search.space import Space, rebuild
 from flowsearch.search.task import as_readings
 
 Event = Mapping[str, Any]
+
+OF_TRIALS = ("start", "report", "finish", "lost")
+"""Events that are of one trial each."""
+
+LOST = Verdict("FAIL", "its start was lost from the journal")
 
 
 class Differs(Exception):
@@ -38,7 +43,8 @@ def replay(space: Space, events: Iterable[Event]) -> tuple[AskTell, dict[int, Ve
         events: of the journal, in order.
 
     Returns:
-        The search, and the verdicts on trials that were to stop but whose finish did not reach the journal.
+        The search, and the verdicts on trials that were to stop, or cannot go on, but whose finish did not reach the
+        journal.
     """
     events = list(events)
     seed = sampler_seed(space)
@@ -73,41 +79,47 @@ def _take(search: AskTell, event: Event) -> None:
         search.ask(event["params"])
 
 
-def _lost(search: AskTell, start: Start) -> None:
-    if len(search.of(SEARCH)) < search.searching:
+def _begin(search: AskTell, event: Event | None, start: Start) -> None:
+    """The next trial, by its start line; None where that was lost, which was one of the search if that was not over."""
+    if event is None and len(search.of(SEARCH)) < search.searching:
         start(search, {"params": {}})
-    else:
+    elif event is None:
         search.confirm({}, 0)
+    elif event.get("phase") == CONFIRM:
+        search.confirm(event["params"], int(event["seed"]))
+    else:
+        start(search, event)
 
 
-def _replayed(search: AskTell, events: Iterable[Event], start: Start) -> tuple[AskTell, dict[int, Verdict]]:
-    """1. A trial whose start line was damaged is a FAIL, so that the numbers after it stay what they are; it was one of
-    the search if that was not over.
-    2. What was to be confirmed is taken as it is recorded: a later choice may differ.
-    3. Trials that the space no longer has, because it was changed on purpose, keep what they measured.
+def _replayed(search: AskTell, events: Sequence[Event], start: Start) -> tuple[AskTell, dict[int, Verdict]]:
+    """1. A trial whose start line was damaged is a FAIL, so that the numbers after it stay what they are. Any event of
+    it keeps its number from being handed out again; what it measured stays on record.
+    2. If it was handed out a second time, that start says what it is.
+    3. What was to be confirmed is taken as it is recorded: a later choice may differ.
+    4. Trials that the space no longer has, because it was changed on purpose, keep what they measured.
     """
     verdicts: dict[int, Verdict] = {}
+    starts = {event["trial"]: event for event in reversed(events) if event["event"] == "start"}
     for event in events:
         kind, number = event["event"], event.get("trial", -1)
+        if kind not in OF_TRIALS:
+            continue
+        for begun in range(len(search.trials), number + 1):
+            _begin(search, starts.get(begun), start)
+            if begun not in starts:
+                verdicts[begun] = LOST
         if kind == "start":
-            while len(search.trials) < number:
-                _lost(search, start)
-                search.finish(len(search.trials) - 1, Verdict("FAIL", "its start is missing from the journal"))
-            if len(search.trials) == number and event.get("phase") == CONFIRM:
-                search.confirm(event["params"], int(event["seed"]))
-            elif len(search.trials) == number:
-                start(search, event)
             _as_recorded(search.trials[number], event)
-        elif number >= len(search.trials) or (number >= 0 and search.trials[number].state != "RUNNING"):
+        elif search.trials[number].state != "RUNNING":
             continue
         elif kind == "report":
             readings = as_readings(event["readings"], event["epoch"])
             verdict = search.report(number, event["epoch"], readings, float(event.get("seconds", 0)))
             if verdict:
-                verdicts[number] = verdict
+                verdicts.setdefault(number, verdict)
         elif kind == "finish":
-            search.finish(number, Verdict(event["state"], event["reason"]))
             verdicts.pop(number, None)
+            search.finish(number, Verdict(event["state"], event["reason"]) if number in starts else LOST)
     return search, verdicts
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from rich.console import Console
 from flowsearch import text
 from flowsearch.errors import FlowsearchError, SpaceError, StudyError
 from flowsearch.results import Journal, Replay, compact, read
+from flowsearch.results.journal import last
 from flowsearch.results.lock import locked
 from flowsearch.results.mirror import place
 from flowsearch.results.store import JOURNAL, write_atomically
@@ -171,7 +172,7 @@ def run_space(
     console = console or Console(highlight=False, markup=False, emoji=False)
     folder.mkdir(parents=True, exist_ok=True)
     sending = copying(folder, mirror, Lines(console).note)
-    with disk(folder), locked(folder), Signals() as signals, sending as sent:
+    with disk(folder), claimed(folder, resume=resume), Signals() as signals, sending as sent:
         shutil.rmtree(folder / RAY, ignore_errors=True)  # of a driver that was killed
         done = read(folder / JOURNAL) if resume else Replay([], 0, [])
         search, verdicts = replay(space, done.events)
@@ -184,17 +185,10 @@ def run_space(
         if not resume:
             write_atomically(folder / SPACE, described(space).encode())
         with Journal(folder / JOURNAL) as journal, loggers.opened(log, space.study, folder, view.note) as copies:
-            if changed:
-                journal.append({"event": "change", "changes": {path: [old, new] for path, old, new in changed}})
-            journal.append({"event": "study", **facts(space, corpus)})
             pending = [trial for trial in unfinished(search) if trial not in verdicts]
             recorder = Recorder(search, journal, folder, Watchers([view, *copies, *sent]), pending)
             recorder.may_begin = meter.fits
-            for trial, verdict in verdicts.items():
-                recorder.finish(trial, verdict)
-            for ended in search.trials:
-                if ended.state != "RUNNING":
-                    recorder.tidy(ended.number)
+            settle(recorder, journal, verdicts, changed, facts(space, corpus))
             write_atomically(folder / SPACE, described(space).encode())
             left = search.total - len(search.trials) + len(pending)
             if not left:
@@ -203,6 +197,39 @@ def run_space(
                 searched(recorder, view, signals, meter, Workers(readings, corpus, reuse_actors, mirror), address, left)
         compact(folder)
     return concluded(search, folder, signals, meter, console)
+
+
+def settle(
+    recorder: Recorder,
+    journal: Journal,
+    verdicts: Mapping[int, Verdict],
+    changed: Sequence[Change],
+    known: Mapping[str, Any],
+) -> None:
+    """Begin a session in the journal: end what is to end, and let go of what only unfinished trials need.
+
+    1. After a change the new facts come last: a driver that is killed before them is asked for the change again, and
+       goes on with no trial that the change has stranded.
+    2. Until then the session has the facts of the last one, since wall clock counts from a `study` event.
+
+    Args:
+        recorder: of the search.
+        journal: the same as the recorder's.
+        verdicts: on trials that do not go on.
+        changed: on purpose, since the study ran last.
+        known: what the journal is to say of the study from now on.
+    """
+    if changed:
+        journal.append({"event": "change", "changes": {path: [old, new] for path, old, new in changed}})
+    before = last(recorder.folder / JOURNAL, "study") if changed else known
+    journal.append({**(before or {}), "event": "study", "time": time.time()})
+    for trial, verdict in verdicts.items():
+        recorder.finish(trial, verdict)
+    if changed:
+        journal.append({"event": "study", **known})
+    for ended in recorder.asktell.trials:
+        if ended.state != "RUNNING":
+            recorder.tidy(ended.number)
 
 
 class Workers(NamedTuple):
@@ -447,6 +474,20 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise StudyError(f"{folder}: this study exists; --resume goes on with it, study=NAME starts another")
     if resume and not is_there:
         raise StudyError(f"{folder}: no study to resume; without --resume it starts")
+
+
+@contextmanager
+def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Be the only driver of a study.
+
+    1. The folder is checked again: while this driver loaded its corpus, another may have begun the study and died.
+
+    Raises:
+        StudyError: another driver has the study, or had it since.
+    """
+    with locked(folder):
+        check_folder(folder, resume=resume)
+        yield
 
 
 @contextmanager

@@ -286,9 +286,10 @@ def small_disk(folder: Path, size: int) -> Iterator[SmallDisk]:
 
 def damage(count: int, folder: Path, seed: int) -> Row:
     """Bits flip in the tables and tables are cut (`count` of both, half as many); the end of the journal is cut byte by
-    byte. What is shown is right, `repair` mends it, and the cut line alone is lost."""
-    chance, study = random.Random(seed), folder / "toy"
-    truth, _ = undisturbed(study, toys.space(folder, **SECTIONS))
+    byte. What is shown is right, `repair` mends it, and the cut line alone is lost. Bits flip in the middle of the
+    journal of a study that was cut short: it goes on to its end, and writes down no epoch twice."""
+    chance, study, toy = random.Random(seed), folder / "toy", toys.space(folder, **SECTIONS)
+    truth, _ = undisturbed(study, toy)
     row = Row("flipped bits and cut files")
     good = {name: (study / name).read_bytes() for name in (TRIALS, METRICS, JOURNAL)}
     for number in range(count + count // 2):
@@ -315,7 +316,18 @@ def damage(count: int, folder: Path, seed: int) -> Row:
         left = [line for number, line in enumerate(lines) if len(b"".join(lines[: number + 1])) <= len(whole) - cut]
         row.lost += len(left) - len(read(study / JOURNAL).events)
         row.times += 1
-    row.note = f"{count} flips, {count // 2} cuts, the journal's last 1 to 400 bytes"
+    starts = [place for place, line in enumerate(lines) if b'"event":"start"' in line]
+    for place in [*starts, *chance.sample(range(len(lines)), len(starts))]:
+        torn, flipped = bytearray(lines[place]), folder / f"flipped-{row.times}"
+        torn[chance.randrange(len(torn))] ^= 1 << chance.randrange(8)
+        flipped.mkdir()
+        kept = [*lines[:place], bytes(torn), *lines[place + 1 : chance.randrange(place + 1, len(lines) + 1)]]
+        (flipped / JOURNAL).write_bytes(b"".join(kept))
+        acknowledged = recorded(flipped)
+        toys.drive(toy, flipped, resume=True)
+        row.judge(flipped, table(flipped), acknowledged)
+        row.times += 1
+    row.note = f"{count} flips, {count // 2} cuts, the journal's last 1 to 400 bytes; {2 * len(starts)} flips in it"
     return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,93 @@ def test_every_prefix_of_a_journal_can_be_resumed(make_space: MakeSpace, tmp_pat
     assert not ended & {trial for trial, _ in found[before:]}
     for trial in search.trials:
         assert sorted(epoch for number, epoch in found if number == trial.number) == sorted(trial.elbo)
+
+
+def lose_start(journal: Path, trial: int) -> None:
+    """Flip a bit in the first start line of a trial."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    place = next(n for n, event in enumerate(read(journal).events) if is_start(event, trial))
+    lines[place] = lines[place].replace(b"start", b"stard")
+    journal.write_bytes(b"".join(lines))
+
+
+def is_start(event: Mapping[str, Any], trial: int) -> bool:
+    return (event["event"], event.get("trial")) == ("start", trial)
+
+
+LOST = "its start was lost from the journal"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("trial", [0, 1])
+def test_an_unfinished_trial_whose_start_was_lost_fails_on_record(
+    make_space: MakeSpace, tmp_path: Path, workers: int, trial: int
+) -> None:
+    space = make_space(search={"trials": 4})
+    with pytest.raises(Halt):
+        simulate(space, tmp_path / "a", watcher=Countdown(12), workers=workers)
+    journal = tmp_path / "a" / "journal.jsonl"
+    states = {number: one.state for number, one in fold(read(journal).events).trials.items()}
+    lose_start(journal, trial)
+    before = rows(tmp_path / "a")
+    search = simulate(space, tmp_path / "a")
+    found = fold(read(journal).events).trials
+    assert [found[number].state for number in range(4)] == [
+        "FAIL" if (number, states.get(number)) == (trial, "RUNNING") else "COMPLETE" for number in range(4)
+    ]
+    assert (search.trials[trial].state, search.trials[trial].reason) == ("FAIL", LOST)
+    assert found[trial].reason == (LOST if states[trial] == "RUNNING" else None)
+    after = rows(tmp_path / "a")
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after))
+    assert trial not in {number for number, _ in after[len(before) :]}
+    again, verdicts = replay(space, read(journal).events)
+    assert (curves(again), verdicts) == (curves(search), {})
+
+
+@pytest.mark.parametrize("left", [1, 3, None])
+def test_any_event_of_a_trial_keeps_its_number(make_space: MakeSpace, tmp_path: Path, left: int | None) -> None:
+    """The last trial has lost its start, and has the first of its other lines, or all of them."""
+    space = make_space(search={"trials": 3, "sampler": "Random"})
+    simulate(space, tmp_path / "a")
+    journal = tmp_path / "a" / "journal.jsonl"
+    lose_start(journal, 2)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    start = next(place for place, line in enumerate(lines) if b'"stard"' in line)
+    journal.write_bytes(b"".join(lines[: len(lines) if left is None else start + 1 + left]))
+    before = rows(tmp_path / "a")
+    simulate(make_space(search={"trials": 4, "sampler": "Random"}), tmp_path / "a")
+    assert rows(tmp_path / "a") == [*before, *((3, epoch) for epoch in range(1, 10))]
+    assert len(fold(read(journal).events).trials) == 4
+
+
+def test_a_trial_that_was_handed_out_again_is_what_its_other_start_says(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space(search={"trials": 3, "sampler": "Random"})
+    (tmp_path / "a").mkdir()
+    journal = tmp_path / "a" / "journal.jsonl"
+    search = AskTell(space, 0)
+    with Journal(journal) as lines:
+        recorder = Recorder(search, lines, tmp_path / "a", Watcher())
+        for number in (0, 1):
+            task = recorder.next()
+            assert task is not None
+            recorder.report(number, 1, fake_trials.at(task.config, 1), 1.0)
+        recorder.lost(0, "its worker died")
+        recorder.next()
+    lose_start(journal, 0)
+    again, verdicts = replay(space, read(journal).events)
+    assert (curves(again), unfinished(again), verdicts) == (curves(search), [0, 1], {})
+    assert [trial.attempt for trial in again.trials] == [2, 1]
+
+
+def test_replicates_of_a_trial_whose_start_was_lost_are_still_those(make_space: MakeSpace, tmp_path: Path) -> None:
+    space = make_space(search={"trials": 1, "seeds": 3, "sampler": "Random"})
+    with pytest.raises(Halt):
+        simulate(space, tmp_path / "a", watcher=Countdown(12))
+    lose_start(tmp_path / "a" / "journal.jsonl", 1)
+    search = simulate(space, tmp_path / "a")
+    assert search.trials[1].reason == LOST
+    assert (search.trials[2].params, search.trials[2].seed) == (search.trials[0].params, search.trials[0].seed + 2)
 
 
 def test_an_epoch_that_a_worker_repeats_is_recorded_once(make_space: MakeSpace, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from toy_spaces import MakeSpace
 from flowsearch.errors import StudyError
 from flowsearch.results import Journal, read
 from flowsearch.results import load as load_tables
+from flowsearch.results.journal import encode
 from flowsearch.search import study
-from flowsearch.search.changes import ABSENT, Change, changes, refuse
+from flowsearch.search.budget import driven
+from flowsearch.search.changes import ABSENT, Change, changes, refuse, stranded
 from flowsearch.search.resume import replay, unfinished
 from flowsearch.search.space import Space
 from flowsearch.search.study import run_space
@@ -36,22 +39,36 @@ def began(space: Space, folder: Path, reports: int = 13) -> None:
         simulate(space, folder, watcher=Countdown(reports))
 
 
-def goes_on(space: Space, folder: Path, changed: list[Change]) -> None:
+def goes_on(space: Space, folder: Path, changed: list[Change], checksum: str | None = None) -> None:
     """Resume without Ray: what `searched` would hand to workers goes to a loop."""
 
     def searched(*_: Any) -> None:
         simulate(space, folder)
 
-    with mock.patch.object(study, "searched", searched):
+    def facts(*arguments: Any) -> dict[str, Any]:
+        return {**known(*arguments), "corpus_checksum": checksum}
+
+    known = study.facts
+    with mock.patch.multiple(study, searched=searched, facts=facts):
         run_space(space, folder=folder, resume=True, changed=changed, console=Console(file=StringIO()))
 
 
 def test_what_is_as_it_was_is_no_change(make_space: MakeSpace, tmp_path: Path) -> None:
     began(make_space(search=SECTION), tmp_path / "toy")
-    longer = make_space("search.trials=9", "resources.concurrent=1", search=SECTION)
+    longer = make_space("search.trials=9", "resources.concurrent=1", "data.root=elsewhere", search=SECTION)
     assert changes(tmp_path / "toy", longer, "0" * 64, CODE) == []
     assert changes(tmp_path / "toy", longer, None, {"version": None, "commit": None}) == []
     refuse(tmp_path / "toy", [])
+
+
+def test_moved_texts_strand_no_trial(make_space: MakeSpace, tmp_path: Path) -> None:
+    """What they say has a checksum; another change was meant beside."""
+    began(make_space(search=SECTION), tmp_path / "toy")
+    moved = make_space("data.root=elsewhere", search=SECTION)
+    search, _ = replay(moved, read(tmp_path / "toy" / "journal.jsonl").events)
+    left = unfinished(search)
+    assert left
+    assert stranded(tmp_path / "toy", search, left, [Change("search.seeds", 1, 2)]) == []
 
 
 def test_a_key_that_an_older_version_did_not_have_is_no_change(make_space: MakeSpace, tmp_path: Path) -> None:
@@ -127,6 +144,57 @@ def test_a_narrower_space_keeps_what_was_measured_and_ends_what_does_not_fit(
     assert len(search.trials[0].elbo) == 9
     assert {len(trial.elbo) for trial in search.trials[2:]} == {5}
     assert {trial.state for trial in load_tables(folder).trials.values()} == {"COMPLETE", "FAIL"}
+
+
+class Killed(Exception):
+    """The driver dies here."""
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_driver_killed_while_it_takes_up_a_change_asks_for_it_again(
+    make_space: MakeSpace, tmp_path: Path, at: int
+) -> None:
+    """Whenever it dies, a stranded trial has ended or the change is still one."""
+    space, folder = make_space(search=SECTION), tmp_path / "toy"
+    began(space, folder)
+    append, left = Journal.append, iter(range(at, -1, -1))
+
+    def dies(self: Journal, event: Mapping[str, Any]) -> None:
+        if not next(left):
+            raise Killed
+        append(self, event)
+
+    with mock.patch.object(Journal, "append", dies), pytest.raises(Killed):
+        goes_on(space, folder, changes(folder, space, "1" * 64, CODE), checksum="1" * 64)
+    search, _ = replay(space, read(folder / "journal.jsonl").events)
+    left_over = changes(folder, space, "1" * 64, study.code())
+    assert unfinished(search) == ([1] if at < 3 else [])
+    assert [change.path for change in left_over if change.path == "corpus"] == (["corpus"] if at < 4 else [])
+
+
+def test_the_night_before_a_change_is_not_paid_for(make_space: MakeSpace, tmp_path: Path) -> None:
+    """Trials that a change has stranded end before the journal has the new facts, and a budget counts sessions."""
+    space, folder = make_space(search=SECTION), tmp_path / "toy"
+    began(space, folder)
+    journal = folder / "journal.jsonl"
+    early = [{**event, "time": event["time"] - 36000} for event in read(journal).events]
+    journal.write_bytes(b"".join(map(encode, early)))
+    goes_on(space, folder, changes(folder, space, "1" * 64, CODE))
+    assert driven(read(journal).events) < 3600
+
+
+def test_a_study_that_began_while_another_driver_waited_is_not_begun_again(
+    make_space: MakeSpace, tmp_path: Path
+) -> None:
+    space, folder = make_space(search=SECTION), tmp_path / "toy"
+    began(space, folder)
+    before = (folder / "journal.jsonl").read_bytes()
+    with (
+        mock.patch.object(study, "searched", side_effect=Killed),
+        pytest.raises(StudyError, match="this study exists; --resume goes on with it"),
+    ):
+        run_space(space, folder=folder, console=Console(file=StringIO()))
+    assert (folder / "journal.jsonl").read_bytes() == before
 
 
 def test_another_corpus_ends_what_was_running(make_space: MakeSpace, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -206,6 +207,41 @@ def test_a_name_that_somebody_made_to_point_here_is_refused(serving: Callable[..
     with pytest.raises(HTTPError, match="403"):
         serving("/api/studies", Host=name)
     assert serving("/api/studies", Host="localhost:1234")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.5", "::1", "localhost"])
+def test_the_address_that_is_listened_on_answers(folder: Path, host: str) -> None:
+    pytest.importorskip("optuna_dashboard")
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with server(Follower(folder), host, 0) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            place = f"http://{dashboard.bracketed(host)}:{listening.server_port}/api/studies"
+            for name in ({}, {"Host": dashboard.bracketed(host)}, {"Host": "[::1]"}):
+                with urlopen(Request(place, headers=name), timeout=20) as answer:
+                    assert answer.status == 200
+            with pytest.raises(HTTPError, match="403"):
+                urlopen(Request(place, headers={"Host": "127.0.0.6"}), timeout=20)
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as one:
+        try:
+            one.bind(("::1", 0))
+        except OSError:
+            return False
+        return True
+
+
+def test_a_host_that_nobody_knows_is_one_line(folder: Path) -> None:
+    pytest.importorskip("optuna_dashboard")
+    with pytest.raises(BadInput, match=r"dashboard: nosuch\.invalid:0: "):
+        server(Follower(folder), "nosuch.invalid", 0, public=True)
 
 
 def test_a_port_that_is_taken_is_one_line(folder: Path) -> None:

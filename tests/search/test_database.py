@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 import simulation
+from sqlalchemy.exc import OperationalError
 from toy_spaces import MakeSpace
 from typer.testing import CliRunner
 
@@ -22,7 +24,7 @@ from flowsearch.errors import BadInput, StudyError
 from flowsearch.results import Journal, read
 from flowsearch.search import database, follow
 from flowsearch.search.database import kept, opened
-from flowsearch.search.follow import Follower
+from flowsearch.search.follow import ORIGIN, Follower
 
 TWO = {"elbo": "maximize", "active_units": "maximize"}
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -50,8 +52,6 @@ class PostgreSQL:
         if os.getuid() == 0:  # as which it refuses to run
             for path in (self._data, folder / "password"):
                 shutil.chown(path, "nobody")
-            for parent in folder.parents[:3]:
-                parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "-U", "me", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "-N")
         self.start()
 
@@ -73,14 +73,15 @@ class PostgreSQL:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+def server() -> Iterator[PostgreSQL]:
     pytest.importorskip("psycopg")
     initdb = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
     if initdb is None:
         pytest.skip("no PostgreSQL server is installed")
-    running = PostgreSQL(tmp_path_factory.mktemp("postgresql"), Path(initdb).resolve().parent)
-    yield running
-    running.stop()
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:  # its user may not enter pytest's
+        running = PostgreSQL(Path(folder), Path(initdb).resolve().parent)
+        yield running
+        running.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -165,6 +166,128 @@ def test_whoever_else_writes_is_noticed(folder: Path, url: str) -> None:
         follower.follow()
 
 
+def ran(folder: Path, url: str) -> Any:
+    arguments = ["dashboard", "toy", "--results", str(folder.parent), "--storage", url, "--once"]
+    return CliRunner().invoke(cli.app, arguments)
+
+
+def refused(folder: Path, url: str, fragment: str) -> None:
+    """By the command, in a line that shows no password."""
+    done = ran(folder, url)
+    assert (done.exit_code, done.output.count("\n"), "secret" in done.output) == (2, 1, False), done.output
+    assert fragment in done.output
+
+
+def begun(folder: Path, url: str, **options: Any) -> optuna.Study:
+    """A study in a database that says that it is the folder's."""
+    study = optuna.create_study(study_name="toy", storage=opened(url), **options)
+    study.set_user_attr(ORIGIN, read(folder / "journal.jsonl").events[0]["time"])
+    return study
+
+
+def until_the_last_finish(folder: Path) -> bytes:
+    """Cut the journal before it, and give what was cut."""
+    lines = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    cut = max(place for place, line in enumerate(lines) if b'"finish"' in line)
+    (folder / "journal.jsonl").write_bytes(b"".join(lines[:cut]))
+    return b"".join(lines[cut:])
+
+
+def test_rows_that_are_not_the_journals_are_not_added_to(folder: Path, url: str) -> None:
+    known = Follower(folder).study
+    directions = ["maximize"] * len(known.directions)
+    study = begun(folder, url, directions=directions)
+    study.add_trials([known.trials[0], *known.trials[:3]])
+    refused(folder, url, "optuna delete-study --study-name toy --storage URL makes room, then start again")
+    assert len(study.trials) == 4
+
+
+def test_a_row_more_than_the_journal_has_is_refused(folder: Path, url: str) -> None:
+    last = Follower(folder, opened(url)).study.trials[-1]
+    optuna.load_study(study_name="toy", storage=opened(url)).add_trial(last)
+    refused(folder, url, f"trial {last.number + 1} in the storage is not the journal's")
+
+
+def test_of_two_followers_the_later_one_writes_no_row_twice(folder: Path, url: str) -> None:
+    both = [Follower(folder, opened(url), Clock()) for _ in range(2)]
+    with Journal(folder / "journal.jsonl") as journal:
+        journal.append({"event": "start", "trial": both[0].count(), "params": {}, "attempt": 1})
+    both[0].follow()
+    with pytest.raises(StudyError, match="somebody else writes"):
+        both[1].follow()
+    assert seen(optuna.load_study(study_name="toy", storage=opened(url))) == seen(Follower(folder).study)
+
+
+def test_one_follower_at_a_time(server: PostgreSQL, folder: Path) -> None:
+    first = kept(folder, server.url)
+    next(first)
+    refused(folder, server.url, "toy: another follower keeps this study in the database")
+    first.close()
+    second = kept(folder, server.url)
+    assert "trials in" in next(second)
+    second.close()
+    optuna.delete_study(study_name="toy", storage=opened(server.url))
+
+
+def test_a_trial_that_another_follower_has_ended_is_no_error(folder: Path, url: str) -> None:
+    rest = until_the_last_finish(folder)
+    both = [Follower(folder, opened(url), Clock()) for _ in range(2)]
+    grow(folder, rest)
+    for follower in both:
+        follower.follow()
+    assert seen(optuna.load_study(study_name="toy", storage=opened(url))) == seen(Follower(folder).study)
+
+
+def test_a_trial_that_a_person_has_ended_is_one_line(folder: Path, url: str) -> None:
+    rest = until_the_last_finish(folder)
+    follower = Follower(folder, opened(url), Clock())
+    running = next(trial for trial in follower.study.trials if not trial.state.is_finished())
+    opened(url).set_trial_state_values(running._trial_id, optuna.trial.TrialState.FAIL)
+    grow(folder, rest)
+    with pytest.raises(StudyError, match=f"somebody else has ended trial {running.number}"):
+        follower.follow()
+    refused(folder, url, f"trial {running.number} in the storage is not the journal's")
+
+
+def test_a_study_that_was_deleted_meanwhile_is_one_line(folder: Path, url: str) -> None:
+    rest = until_the_last_finish(folder)
+    follower = Follower(folder, opened(url), Clock())
+    optuna.delete_study(study_name="toy", storage=opened(url))
+    grow(folder, rest)
+    with pytest.raises(StudyError, match="was deleted from the storage; the same command makes it anew"):
+        follower.follow()
+
+
+def test_who_may_only_read_is_told_so(folder: Path, url: str) -> None:
+    opened(url)
+    if url.startswith("sqlite"):
+        refused(folder, url.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true", "readonly database")
+    else:
+        refused(folder, f"{url}?options=-cdefault_transaction_read_only%3Don", "read-only transaction")
+
+
+def test_a_study_whose_maker_was_killed_at_once_is_ours(folder: Path, url: str) -> None:
+    directions = ["maximize"] * len(Follower(folder).study.directions)
+    optuna.create_study(study_name="toy", storage=opened(url), directions=directions)
+    study = Follower(folder, opened(url)).study
+    assert seen(study) == seen(Follower(folder).study)
+    assert study.user_attrs[ORIGIN] == read(folder / "journal.jsonl").events[0]["time"]
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names([*study.metric_names])
+
+
+def test_a_study_that_has_not_begun_is_not_kept(folder: Path, url: str) -> None:
+    (folder / "journal.jsonl").write_bytes(b"")
+    refused(folder, url, "toy: the study has not begun yet")
+    assert optuna.get_all_study_names(opened(url)) == []
+    assert Follower(folder).count() == 0
+
+
+def test_other_objectives_are_refused(folder: Path, url: str) -> None:
+    begun(folder, url, directions=["minimize"])
+    refused(folder, url, "the study in the storage has other objectives")
+
+
 def test_the_command_copies_a_study(folder: Path, url: str) -> None:
     arguments = ["dashboard", "toy", "--results", str(folder.parent), "--storage", url, "--once"]
     for _ in range(2):
@@ -182,15 +305,20 @@ def test_the_command_copies_a_study(folder: Path, url: str) -> None:
         ("postgresql+psycopg://me:secret@127.0.0.1:1/x", "postgresql+psycopg://me:***@127.0.0.1:1/x: "),
         ("mysql://me:secret@127.0.0.1:1/x", "its driver is not installed; pip install 'flowsearch[postgresql]'"),
         ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("postgresql+psycopg://me:secret@h:abc/db", "'h:abc/db'; expected"),
+        ("postgresql+psycopg://me:secret@[::1/db", "'[::1/db'; expected"),
+        ("postgresql+psycopg://h:abc/db?password=secret", "//h:abc/db'; expected"),
+        ("postgresql+psycopg://me:a?secret@h:abc/db", "postgresql+psycopg://...'; expected"),
+        ("postgresql+psycopg://me:{secret}@h/db", "me:***@h/db; expected"),
+        ("sqlite:///x.db?timeout=no", "sqlite:///x.db?timeout=no; expected"),
+        ("postgresql+psycopg://me:a@secret@127.0.0.1:1/x", "me:***@127.0.0.1:1/x: "),
+        ("postgresql+psycopg://127.0.0.1:1/x?password=secret", "127.0.0.1:1/x?password=***: "),
+        ("postgresql+psycopg://127.0.0.1:1/x?sslpassword=secret&sslmode=prefer", "sslmode=prefer&sslpassword=***: "),
     ],
 )
 def test_a_bad_address_is_one_line_and_2(folder: Path, url: str, fragment: str) -> None:
     pytest.importorskip("psycopg")
-    done = CliRunner().invoke(cli.app, ["dashboard", "toy", "--results", str(folder.parent), "--storage", url])
-    assert done.exit_code == 2
-    assert done.output.count("\n") == 1
-    assert fragment in done.output
-    assert "secret" not in done.output
+    refused(folder, url, fragment)
 
 
 @pytest.mark.slow
@@ -247,3 +375,14 @@ def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(database, "RDBStorage", missing)
     with pytest.raises(BadInput, match=r"flowsearch\[postgresql\]"):
         opened("postgresql+psycopg://db/x")
+
+
+def test_what_a_server_says_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OperationalError("SELECT", {}, Exception("no\x1b]0;title\x07 secret\nmore"))
+
+    monkeypatch.setattr(database, "RDBStorage", refuse)
+    with pytest.raises(BadInput) as caught:
+        opened("postgresql+psycopg://me:secret@db/x")
+    assert str(caught.value).isprintable()
+    assert "secret" not in str(caught.value)

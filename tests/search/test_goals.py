@@ -202,6 +202,24 @@ def test_an_objective_that_was_not_measured_fails_the_trial(make_space: MakeSpac
     assert {trial.state for trial in search.study.trials} == {TrialState.FAIL}
 
 
+def test_trials_that_lack_an_objective_asked_for_later_are_not_compared(make_space: MakeSpace, tmp_path: Path) -> None:
+    simulate(make_space(search={"trials": 3, "sampler": "Random"}), tmp_path / "a")
+    sought = {"elbo": "maximize", "mutual_information": "maximize"}
+    later = {"trials": 5, "sampler": "Random", "objectives": sought, "confirm": {"best": 9, "seeds": 1}}
+
+    def informed(config: Mapping[str, Any], *, directory: Path) -> Iterator[list[Reading]]:
+        for train, valid in fake_trials.curve(config, directory=directory):
+            yield [train, Reading(valid.epoch, "valid", {**valid.values, "mutual_information": 1.0})]
+
+    search = simulate(make_space(search=later), tmp_path / "a", informed)
+    assert [trial.state for trial in search.trials] == ["COMPLETE"] * 7
+    front = [trial.number for trial in search.pareto()]
+    assert front
+    assert set(front) <= {3, 4}
+    assert len(list(goals.concluded(search, lambda values: f"{values['elbo']:.2f}"))) == 1 + len(front)
+    assert {str(trial.params) for trial in search.of("confirm")} == {str(trial.params) for trial in search.trials[3:5]}
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

@@ -114,6 +114,20 @@ def test_damage_is_told_and_what_is_good_is_shown(tmp_path: Path) -> None:
     assert found.notes == [f"{journal}: 1 damaged line(s) skipped"]
 
 
+def test_a_trial_whose_start_was_lost_does_not_enter(make_space: MakeSpace, tmp_path: Path) -> None:
+    """Its warm-up was drawn, and is not known."""
+    space = make_space(objective=WARMUPS, search={"trials": 4, "sampler": "Random"})
+    simulate(space, tmp_path / "toy")
+    (tmp_path / "toy" / "space.yaml").write_text(space.text())
+    journal = tmp_path / "toy" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    start = next(place for place, line in enumerate(lines) if b'"event":"start"' in line and b'"trial":2' in line)
+    journal.write_bytes(b"".join([*lines[:start], lines[start].replace(b"start", b"stars"), *lines[start + 1 :]]))
+    curves, notes = recorded(tmp_path / "toy", everything=True)
+    assert [one.number for one in curves] == [0, 1, 3]
+    assert notes == [f"{journal}: 1 damaged line(s) skipped"]
+
+
 def test_the_warm_up_is_that_of_the_trial(make_space: MakeSpace, tmp_path: Path) -> None:
     rows = {"A": {"objective.warmup_epochs": 2}, "B": {"objective.beta": 0.5}}
     space = make_space(
