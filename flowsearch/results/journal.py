@@ -73,6 +73,7 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         if is_new:
             sync_folder(path.parent)
+            sync_folder(path.parent.parent)  # a study's folder is as new as its journal
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write one event and return once it is on disk; `time` is filled in when it is missing.

@@ -248,3 +248,13 @@ def test_an_event_of_another_shape_is_counted_and_never_raises(kind: str, given_
 def test_an_event_with_an_impossible_field_changes_nothing(event: dict[str, Any]) -> None:
     tables = fold([event])
     assert (tables.unreadable, tables.trials, tables.readings) == (1, {}, {})
+
+
+def test_a_new_journal_is_found_again_after_the_power_was_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is on disk in its folder, and its folder's in the folder above; once is enough."""
+    synced: list[Path] = []
+    monkeypatch.setattr("flowsearch.results.journal.sync_folder", synced.append)
+    (tmp_path / "toy").mkdir()
+    for _ in range(2):
+        with Journal(tmp_path / "toy" / "journal.jsonl"):
+            assert synced == [tmp_path / "toy", tmp_path]
