@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import pytest
 import simulation
 from optuna.trial import TrialState
+from simulation import Clock
 from toy_spaces import MakeSpace
 from typer.testing import CliRunner
 
@@ -43,17 +44,6 @@ def recorded(space: Space, at: Path) -> Path:
     simulation.simulate(space, at)
     (at / "space.yaml").write_text(space.text())
     return at
-
-
-class Clock:
-    """Always a second later, so that everything is read at once."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 10.0
-        return self.now
 
 
 def test_every_trial_is_there_with_its_curve_its_parameters_and_how_it_ended(folder: Path) -> None:

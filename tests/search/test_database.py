@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 import simulation
+from simulation import Clock
 from sqlalchemy.exc import OperationalError
 from toy_spaces import MakeSpace
 from typer.testing import CliRunner
@@ -102,17 +103,6 @@ def folder(request: pytest.FixtureRequest, make_space: MakeSpace, tmp_path: Path
     simulation.simulate(space, tmp_path / "toy")
     (tmp_path / "toy" / "space.yaml").write_text(space.text())
     return tmp_path / "toy"
-
-
-class Clock:
-    """Always later, so that everything is read at once."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 10.0
-        return self.now
 
 
 def seen(study: optuna.Study) -> list[Any]:
