@@ -282,6 +282,8 @@ def dashboard(
     if storage is not None:
         _keep(find(results, study), storage, once=once)
         return
+    if once:
+        raise BadInput("--once: it copies into a database; expected --storage URL beside it")
     room.check(host, public=public)
     with room.server(Follower(find(results, study)), host, port, public=public) as server:
         shown = f"[{host}]" if ":" in host else host

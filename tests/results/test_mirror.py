@@ -161,6 +161,12 @@ def test_the_newer_of_two_copies_wins(kind: str, tmp_path: Path, s3: str) -> Non
     assert (tmp_path / "third" / "last.pt").read_text() == "epoch 6"
 
 
+def test_a_place_without_studies_is_one_line(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["fetch", (tmp_path / "tpyo").as_uri(), "--results", str(tmp_path / "back")])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "no studies there" in done.output
+
+
 def test_a_name_from_there_cannot_leave_the_folder(tmp_path: Path) -> None:
     there = in_memory()
     push(grow(tmp_path / "results" / "toy", 1), there)

@@ -138,7 +138,7 @@ def test_a_missing_library_is_one_line_and_2(folder: Path, monkeypatch: pytest.M
 
 
 def test_bad_input_is_one_line_and_2(folder: Path) -> None:
-    for arguments in (["toi"], ["toy", "--host", "0.0.0.0"], ["toy", "--port", "70000"]):
+    for arguments in (["toy", "--once"], ["toi"], ["toy", "--host", "0.0.0.0"], ["toy", "--port", "70000"]):
         done = CliRunner().invoke(cli.app, ["dashboard", *arguments, "--results", str(folder.parent)])
         assert done.exit_code == 2
         assert "Traceback" not in done.output

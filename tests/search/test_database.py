@@ -279,9 +279,8 @@ def test_other_objectives_are_refused(folder: Path, url: str) -> None:
 
 
 def test_the_command_copies_a_study(folder: Path, url: str) -> None:
-    arguments = ["dashboard", "toy", "--results", str(folder.parent), "--storage", url, "--once"]
     for _ in range(2):
-        done = CliRunner().invoke(cli.app, arguments)
+        done = ran(folder, url)
         assert (done.exit_code, "secret" in done.output) == (0, False)
         assert f"toy: {len(Follower(folder).study.trials)} trials in " in done.output
     assert seen(optuna.load_study(study_name="toy", storage=opened(url))) == seen(Follower(folder).study)
